@@ -25,6 +25,11 @@ pub mod llm {
     pub mod usage;
 }
 
+pub mod wire {
+    //! Framings and encodings, free of meaning and indifferent to chunking.
+    pub mod sse;
+}
+
 pub mod trace {
     //! What happened, as spans: the model, the record that travels, what it cost.
     pub mod message;
