@@ -12,6 +12,7 @@
 //! | 1 languages | `llm` `wire` `dialect` `provider` | pure translation: bytes and types in, bytes and types out |
 //! | 0 vocabulary | `ids` `time` `random` `secret` `headers` `error` `ports` | types and traits |
 
+pub mod error;
 pub mod headers;
 pub mod ids;
 pub mod ports;
@@ -22,8 +23,11 @@ pub mod time;
 pub mod llm {
     //! The gateway's own language: what a call says and what it cost, whatever the dialect.
     pub mod observed;
+    pub mod operation;
     pub mod usage;
 }
+
+pub mod provider;
 
 pub mod wire {
     //! Framings and encodings, free of meaning and indifferent to chunking.

@@ -1,0 +1,103 @@
+//! The registry of providers: a slice of rows (architecture, style §9).
+//!
+//! A provider that speaks a known dialect is one row. Whatever is particular to it is a field here; comparing
+//! `provider.id` with a constant anywhere else is a missing field.
+
+use crate::llm::operation::Operation;
+
+/// A wire language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Anthropic Messages.
+    Anthropic,
+    /// OpenAI chat completions and its siblings.
+    OpenAi,
+}
+
+/// How the key travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// `authorization: Bearer <key>`.
+    Bearer,
+    /// `<name>: <key>`; the name is lower case.
+    Header(&'static str),
+    /// No key is needed; one that the caller gives is sent as a bearer.
+    Optional,
+}
+
+/// One provider.
+#[derive(Debug)]
+pub struct Provider {
+    /// The name in `x-portkey-provider` and in configs.
+    pub id: &'static str,
+    /// For people.
+    pub name: &'static str,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Where it lives, without a trailing slash; `None` where every account has its own host (`custom_host` is required).
+    pub base_url: Option<&'static str>,
+    /// How it is told who calls.
+    pub credential: Credential,
+    /// The secret that holds the deployment's own key for it: `OPENAI_API_KEY`.
+    pub key_var: &'static str,
+    /// `gen_ai.provider.name` (otel.md §2.3).
+    pub otel_name: &'static str,
+    /// Operations and the path of each below the base URL.
+    pub endpoints: &'static [(Operation, &'static str)],
+    /// Headers that every request carries: lower-case name, value.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Whether a stream of it may end after a finish reason, without `data: [DONE]`.
+    pub ends_without_done: bool,
+}
+
+impl Provider {
+    /// The path of `operation` below the base URL; `None` where the provider does not have it.
+    pub fn endpoint(&self, operation: Operation) -> Option<&'static str> {
+        self.endpoints.iter().find(|(have, _)| *have == operation).map(|(_, path)| *path)
+    }
+}
+
+/// The provider of that id.
+pub fn find(id: &str) -> Option<&'static Provider> {
+    ALL.iter().find(|provider| provider.id == id)
+}
+
+/// Every provider, in the order of their ids but for the first two.
+pub static ALL: &[Provider] = &[
+    Provider {
+        id: "openai",
+        name: "OpenAI",
+        dialect: Dialect::OpenAi,
+        base_url: Some("https://api.openai.com/v1"),
+        credential: Credential::Bearer,
+        key_var: "OPENAI_API_KEY",
+        otel_name: "openai",
+        endpoints: &[(Operation::Chat, "/chat/completions"), (Operation::Embeddings, "/embeddings")],
+        headers: &[],
+        ends_without_done: false,
+    },
+    Provider {
+        id: "anthropic",
+        name: "Anthropic",
+        dialect: Dialect::Anthropic,
+        base_url: Some("https://api.anthropic.com/v1"),
+        credential: Credential::Header("x-api-key"),
+        key_var: "ANTHROPIC_API_KEY",
+        otel_name: "anthropic",
+        endpoints: &[(Operation::Chat, "/messages")],
+        headers: &[("anthropic-version", "2023-06-01")],
+        ends_without_done: false,
+    },
+    Provider {
+        id: "mock",
+        name: "Mock",
+        dialect: Dialect::OpenAi,
+        base_url: Some("mock://spangate/v1"),
+        credential: Credential::Optional,
+        key_var: "MOCK_API_KEY",
+        otel_name: "mock",
+        endpoints: &[(Operation::Chat, "/chat/completions"), (Operation::Embeddings, "/embeddings")],
+        headers: &[],
+        ends_without_done: false,
+    },
+];
