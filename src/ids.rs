@@ -128,6 +128,13 @@ hex_id!(
     RecordId, 16
 );
 
+impl Workspace {
+    /// The workspace of a deployment that has only one.
+    pub fn default_one() -> Workspace {
+        Workspace("default".to_owned())
+    }
+}
+
 impl RecordId {
     /// A new id for something that started at `start`.
     pub fn mint(start: UnixMillis, rng: &mut dyn Rng) -> RecordId {

@@ -12,12 +12,14 @@
 //! | 1 languages | `llm` `wire` `dialect` `provider` | pure translation: bytes and types in, bytes and types out |
 //! | 0 vocabulary | `ids` `time` `random` `secret` `headers` `error` `ports` | types and traits |
 
+pub mod auth;
 pub mod error;
 pub mod headers;
 pub mod ids;
 pub mod ports;
 pub mod random;
 pub mod secret;
+pub mod settings;
 pub mod time;
 
 pub mod llm {
