@@ -16,6 +16,7 @@ pub mod auth;
 pub mod error;
 pub mod headers;
 pub mod ids;
+pub mod mock;
 pub mod ports;
 pub mod random;
 pub mod secret;
