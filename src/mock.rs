@@ -3,6 +3,8 @@
 //! The model name picks the behaviour (the table in docs/mock-provider.md). This file decides *what* is answered and when; playing it is the
 //! shell's business. It exists only where the var `ENABLE_MOCK_PROVIDER` is `true`, so never by default in a deployment.
 
+#![expect(clippy::indexing_slicing, reason = "reading a missing member of a serde_json::Value yields null")]
+
 use crate::time::Millis;
 use serde_json::{Value, json};
 
