@@ -12,11 +12,13 @@
 //! | 1 languages | `llm` `wire` `dialect` `provider` | pure translation: bytes and types in, bytes and types out |
 //! | 0 vocabulary | `ids` `time` `random` `secret` `headers` `error` `ports` | types and traits |
 
+pub mod config;
 pub mod error;
 pub mod headers;
 pub mod ids;
 pub mod ports;
 pub mod random;
+pub mod route;
 pub mod secret;
 pub mod time;
 
