@@ -10,7 +10,7 @@ use crate::config::{Config, FallThrough, OneOrMore, Route, Weighted};
 use crate::ids::TargetId;
 use crate::random::Rng;
 use crate::time::Millis;
-use crate::trace::span::Reason;
+use crate::trace::span::{Reason, WaitReason};
 
 /// One call's way through its config.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl<'c> Plan<'c> {
             verdict => return self.leave(target, outcome.kind, verdict == Verdict::Exhausted, rng),
         };
         self.spent.retries += 1;
-        if reason == crate::trace::span::WaitReason::RetryAfter {
+        if reason == WaitReason::RetryAfter {
             self.spent.obeyed = true;
             self.spent.budget = Millis(self.spent.budget.0.saturating_sub(duration.0));
         }
