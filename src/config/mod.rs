@@ -214,7 +214,7 @@ impl Target {
         self.forward_headers.iter().filter_map(|listed| {
             let found = |name: &str| request.iter().find(|(have, _)| *have == name);
             found(&listed.to_ascii_lowercase())
-                .or_else(|| found(&headers::kebab(listed)))
+                .or_else(|| found(&written::uncamel(listed, '-')))
                 .filter(|(name, _)| !name.starts_with("x-portkey-") && !NEVER_FORWARDED.contains(name))
         })
     }

@@ -32,7 +32,7 @@ fn make_uniform(fields: &mut Map<String, Value>) {
     let camel: Vec<String> = fields.keys().filter(|key| key.contains(|c: char| c.is_ascii_uppercase())).cloned().collect();
     for key in camel {
         if let Some(value) = fields.remove(&key) {
-            fields.entry(snake(&key)).or_insert(value);
+            fields.entry(uncamel(&key, '_')).or_insert(value);
         }
     }
     for (_, value) in fields.iter_mut().filter(|(key, _)| !FOREIGN.contains(&key.as_str())) {
@@ -44,11 +44,12 @@ fn make_uniform(fields: &mut Map<String, Value>) {
     }
 }
 
-fn snake(key: &str) -> String {
+/// `xMyKey` → `x_my_key`, or with another mark.
+pub(super) fn uncamel(key: &str, mark: char) -> String {
     let mut out = String::with_capacity(key.len() + 4);
     for c in key.chars() {
         if c.is_ascii_uppercase() && !out.is_empty() {
-            out.push('_');
+            out.push(mark);
         }
         out.push(c.to_ascii_lowercase());
     }
@@ -87,7 +88,10 @@ impl<'a> Object<'a> {
 
     /// Notes a mistake at one of its keys.
     pub fn mistake(&self, key: &str, message: impl Into<String>) {
-        self.mistakes.borrow_mut().push(Problem { path: self.at(key), message: message.into() });
+        let mut mistakes = self.mistakes.borrow_mut();
+        if mistakes.len() < MAX_MISTAKES {
+            mistakes.push(Problem { path: self.at(key), message: message.into() });
+        }
     }
 
     /// Every key with its value, `null` left out.
@@ -140,32 +144,39 @@ impl<'a> Object<'a> {
         self.typed(key, "a list", |value| value.as_array().map(Vec::as_slice))
     }
 
-    /// The objects in a list of the schema; anything else in it is a mistake.
-    pub fn objects(&self, key: &str) -> Option<impl Iterator<Item = Object<'a>>> {
-        let (list, mistakes, path) = (self.list(key)?, self.mistakes, self.at(key));
-        Some(list.iter().enumerate().filter_map(move |(index, value)| {
-            let path = format!("{path}[{index}]");
-            let Some(fields) = value.as_object() else {
-                let message = format!("expected an object, found {}", kind(value));
-                mistakes.borrow_mut().push(Problem { path, message });
-                return None;
-            };
-            Some(Object { fields, mistakes, path })
-        }))
+    /// The objects in a list that must have one; `else_say` is the mistake when it has none.
+    pub fn objects(&self, key: &str, else_say: &str) -> Option<Vec<Object<'a>>> {
+        if self.value(key).is_none_or(|value| value.as_array().is_some_and(Vec::is_empty)) {
+            self.mistake(key, else_say);
+            return None;
+        }
+        let fields = self.items(key, "an object", Value::as_object)?.into_iter().enumerate();
+        let path = self.at(key);
+        Some(fields.map(|(i, fields)| Object { fields, mistakes: self.mistakes, path: format!("{path}[{i}]") }).collect())
     }
 
-    /// A list of strings; the first that is none is noted.
+    /// One of a few words.
+    pub fn word(&self, key: &str, words: &[&str]) -> Option<&'a str> {
+        let word = self.value(key).and_then(Value::as_str).filter(|word| words.contains(word));
+        if word.is_none() {
+            self.mistake(key, format!("must be one of {}", words.join(", ")));
+        }
+        word
+    }
+
+    /// A list of strings.
     pub fn texts(&self, key: &str) -> Option<Vec<String>> {
         self.items(key, "a string", |value| value.as_str().map(str::to_owned))
     }
 
     /// A list of HTTP statuses.
     pub fn statuses(&self, key: &str) -> Option<StatusSet> {
-        let status = |value: &Value| whole(value).and_then(|n| u16::try_from(n).ok()).filter(|n| (100..600).contains(n));
+        let status = |value: &'a Value| whole(value).and_then(|n| u16::try_from(n).ok()).filter(|n| (100..600).contains(n));
         Some(StatusSet(self.items(key, "an HTTP status", status)?.into()))
     }
 
-    fn items<T>(&self, key: &str, wanted: &str, read: fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+    /// A list; the first item of the wrong type is noted, and ends it.
+    fn items<T>(&self, key: &str, wanted: &str, read: fn(&'a Value) -> Option<T>) -> Option<Vec<T>> {
         let list = self.list(key)?;
         let items: Vec<T> = list.iter().map_while(read).collect();
         if let Some(odd) = list.get(items.len()) {
@@ -222,6 +233,9 @@ fn from_base64(text: &str) -> Option<String> {
     }
     String::from_utf8(bytes).ok().filter(|json| json.trim_start().starts_with('{'))
 }
+
+/// More would only bury the first ones, and a config of tens of kilobytes can hold tens of thousands.
+const MAX_MISTAKES: usize = 100;
 
 /// Keys below which nothing is renamed: their content belongs to a provider, a check or the user.
 const FOREIGN: [&str; 12] = [
