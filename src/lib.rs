@@ -13,12 +13,14 @@
 //! | 0 vocabulary | `ids` `time` `random` `secret` `headers` `error` `ports` | types and traits |
 
 pub mod auth;
+pub mod config;
 pub mod error;
 pub mod headers;
 pub mod ids;
 pub mod mock;
 pub mod ports;
 pub mod random;
+pub mod route;
 pub mod secret;
 pub mod settings;
 pub mod time;
