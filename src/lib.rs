@@ -41,6 +41,7 @@ pub mod wire {
 
 pub mod trace {
     //! What happened, as spans: the model, the record that travels, what it cost.
+    pub mod context;
     pub mod message;
     pub mod span;
 }
