@@ -13,6 +13,7 @@
 //! | 0 vocabulary | `ids` `time` `random` `secret` `headers` `error` `ports` | types and traits |
 
 pub mod auth;
+pub mod consume;
 pub mod error;
 pub mod headers;
 pub mod ids;
@@ -21,6 +22,7 @@ pub mod ports;
 pub mod random;
 pub mod secret;
 pub mod settings;
+pub mod store;
 pub mod time;
 
 pub mod llm {
