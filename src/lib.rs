@@ -14,6 +14,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod consume;
 pub mod error;
 pub mod headers;
 pub mod ids;
@@ -23,6 +24,7 @@ pub mod random;
 pub mod route;
 pub mod secret;
 pub mod settings;
+pub mod store;
 pub mod time;
 
 pub mod llm {
