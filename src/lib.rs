@@ -12,6 +12,7 @@
 //! | 1 languages | `llm` `wire` `dialect` `provider` | pure translation: bytes and types in, bytes and types out |
 //! | 0 vocabulary | `ids` `time` `random` `secret` `headers` `error` `ports` | types and traits |
 
+pub mod dialect;
 pub mod error;
 pub mod headers;
 pub mod ids;
@@ -22,6 +23,8 @@ pub mod time;
 
 pub mod llm {
     //! The gateway's own language: what a call says and what it cost, whatever the dialect.
+    pub mod chat;
+    pub mod event;
     pub mod observed;
     pub mod operation;
     pub mod usage;
@@ -31,6 +34,8 @@ pub mod provider;
 
 pub mod wire {
     //! Framings and encodings, free of meaning and indifferent to chunking.
+    pub mod base64;
+    pub mod json;
     pub mod sse;
 }
 
