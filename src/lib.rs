@@ -15,6 +15,7 @@
 pub mod auth;
 pub mod config;
 pub mod consume;
+pub mod dialect;
 pub mod error;
 pub mod headers;
 pub mod ids;
@@ -29,6 +30,8 @@ pub mod time;
 
 pub mod llm {
     //! The gateway's own language: what a call says and what it cost, whatever the dialect.
+    pub mod chat;
+    pub mod event;
     pub mod observed;
     pub mod operation;
     pub mod usage;
@@ -38,6 +41,8 @@ pub mod provider;
 
 pub mod wire {
     //! Framings and encodings, free of meaning and indifferent to chunking.
+    pub mod base64;
+    pub mod json;
     pub mod sse;
 }
 

@@ -1,0 +1,4 @@
+//! OpenAI chat completions.
+
+pub mod parse;
+pub mod render;
