@@ -32,8 +32,14 @@ pub mod llm {
 
 pub mod provider;
 
+pub mod dialect {
+    //! The wire languages, each in its own folder; none knows another.
+    pub mod openai_chat;
+}
+
 pub mod wire {
     //! Framings and encodings, free of meaning and indifferent to chunking.
+    pub mod json;
     pub mod sse;
 }
 
