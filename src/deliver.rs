@@ -5,7 +5,7 @@
 
 use crate::ports::{Objects, World};
 use crate::time::UnixMillis;
-use crate::trace::message::{Body, CallRecord};
+use crate::trace::message::{Body, CallRecord, RECORD_VERSION};
 
 /// Sends `record` off. Returns at once.
 pub fn deliver<W: World>(world: &W, record: CallRecord) {
@@ -20,9 +20,10 @@ pub fn deliver<W: World>(world: &W, record: CallRecord) {
     });
 }
 
-/// The text that `bridge.js` completes to a guard record: `{"guard":…}`, to be followed by what it has seen.
-pub fn guard_text(record: CallRecord) -> String {
-    format!(r#"{{"guard":{}}}"#, serialise(&record))
+/// The beginning of a guard record, up to where `bridge.js` adds what it has seen.
+pub fn guard_text(record: &CallRecord) -> String {
+    let attempt = record.spans.last().map_or(record.call_id, |span| span.record_id);
+    format!(r#"{{"v":{RECORD_VERSION},"guard":{{"record":{},"attempt_record_id":"{attempt}""#, serialise(record))
 }
 
 /// Makes a record fit: the largest body first, until it does.

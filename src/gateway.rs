@@ -402,7 +402,7 @@ impl Session {
             bytes_out: 0,
             exchange: self.response(status, headers, |_| Body::None).map(|response| (self.request(GUARD_BODY_LIMIT), response)),
         };
-        deliver::guard_text(trace.finish(end))
+        deliver::guard_text(&trace.finish(end))
     }
 
     /// The request as it is kept; a body above `limit` bytes by its length and beginning.

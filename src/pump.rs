@@ -11,8 +11,7 @@ use crate::llm::observed::{ObservedStream, StreamEnd};
 use crate::ports::{ConnectionEnd, Passed, Rewrite};
 use crate::provider::{self, Dialect};
 use crate::trace::cost;
-use crate::trace::guard::{GuardRecord, SeenEnd};
-use crate::trace::message::{Body, CallRecord};
+use crate::trace::message::{Body, CallRecord, GuardEnd, GuardRecord};
 use crate::trace::redact::Credentials;
 use crate::trace::span::{ErrorType, SpanError, Status, UsageSource};
 use std::cell::RefCell;
@@ -80,21 +79,21 @@ impl Rewrite for Shared {
 
 /// Finishes the record of a stream whose gateway died under it.
 pub fn finish_guard(record: GuardRecord) -> CallRecord {
-    let (mut call, seen) = (record.guard, record.seen);
+    let GuardRecord { record: mut call, raw, end, first, ended, bytes, .. } = record;
     let provider = call.spans.last().and_then(|span| provider::find(span.provider.as_deref()?));
     let stream = match provider.map(|provider| provider.dialect) {
-        Some(Dialect::Anthropic) => crate::dialect::translate::observe_anthropic(seen.raw.as_bytes()),
-        Some(Dialect::OpenAi) | None => observe::stream(seen.raw.as_bytes()),
+        Some(Dialect::Anthropic) => crate::dialect::translate::observe_anthropic(raw.as_bytes()),
+        Some(Dialect::OpenAi) | None => observe::stream(raw.as_bytes()),
     };
-    let end = match seen.end {
-        SeenEnd::ClientGone => ConnectionEnd::ClientGone,
-        SeenEnd::Closed => ConnectionEnd::Closed,
-        SeenEnd::Reset => ConnectionEnd::Reset,
-        SeenEnd::Stalled => ConnectionEnd::Stalled,
+    let end = match end {
+        GuardEnd::ClientGone => ConnectionEnd::ClientGone,
+        GuardEnd::Closed => ConnectionEnd::Closed,
+        GuardEnd::Reset => ConnectionEnd::Reset,
+        GuardEnd::Stalled => ConnectionEnd::Stalled,
     };
     let error = failure(end, &stream.end);
     for span in call.spans.iter_mut().rev().take(1) {
-        span.time_to_first_token_ms = seen.first.map(|first| first.since(span.start));
+        span.time_to_first_token_ms = first.map(|first| first.since(span.start));
         span.response_model = stream.observed.model.clone();
         span.usage = stream.observed.usage;
         span.usage_source = if span.usage.is_known() { UsageSource::Reported } else { UsageSource::None };
@@ -102,8 +101,8 @@ pub fn finish_guard(record: GuardRecord) -> CallRecord {
     }
     let last = call.spans.len().saturating_sub(1);
     for (index, span) in call.spans.iter_mut().enumerate().filter(|(index, _)| *index == 0 || *index == last) {
-        span.end = seen.ended.max(span.start);
-        span.bytes_out = seen.bytes;
+        span.end = ended.max(span.start);
+        span.bytes_out = bytes;
         span.status = match error.as_ref().map(|error| error.kind) {
             None => Status::Ok,
             Some(ErrorType::ClientDisconnected) => Status::Cancelled,
@@ -119,7 +118,7 @@ pub fn finish_guard(record: GuardRecord) -> CallRecord {
     if let (Some(response), Some(assembled)) = (response, stream.assembled) {
         response.body = Credentials::default().body(assembled.into_bytes(), true);
     } else if let Some(response) = call.exchanges.first_mut().and_then(|exchange| exchange.response.as_mut()) {
-        response.body = Body::Text(seen.raw);
+        response.body = Body::Text(raw);
     }
     call
 }

@@ -299,7 +299,7 @@ class Passing {
     await this.close(whole || this.end === GONE ? null : this.lastWords);
     const end = ["closed", "reset", "stalled", "client_gone"][this.end];
     const seen = JSON.stringify({ raw: raw.slice(-RAW_LIMIT), end, started: this.started, first: this.first || null, ended: this.ended, bytes: this.total });
-    commit(this.env, this.ctx, this.guard.slice(0, -1) + ',"seen":' + seen + "}");
+    commit(this.env, this.ctx, this.guard + "," + seen.slice(1) + "}");
   }
 }
 

@@ -1,0 +1,8 @@
+//! What happened, as spans: the model, a call as it happens, the record that travels, what it cost, what it may keep.
+
+pub mod attributes;
+pub mod call;
+pub mod context;
+pub mod message;
+pub mod redact;
+pub mod span;
