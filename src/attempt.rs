@@ -125,7 +125,11 @@ pub async fn run<W: World>(
         Ok(prepared) => prepared,
         Err(error) => {
             let reason = error.public().message;
-            trace.event("portkey.target.skipped", world.now(), [("portkey.target.path", (&*target.path).into()), ("reason", reason.into())]);
+            trace.event(
+                "portkey.target.skipped",
+                world.now(),
+                [("portkey.target.path", (&*target.path).into()), ("reason", reason.into())],
+            );
             return Tried { outcome: OutcomeKind::Status(error.public().status).into(), ending: Ending::Refused(error) };
         }
     };
@@ -162,8 +166,12 @@ fn nothing<N>(
 ) -> Tried<N> {
     let (outcome, kind, message) = match &error {
         SendError::ClientGone => (OutcomeKind::GatewayException, ErrorType::ClientDisconnected, CLIENT_LEFT.to_owned()),
-        SendError::Connect(words) => (OutcomeKind::Connect, ErrorType::Connect, format!("The upstream could not be reached: {words}")),
-        SendError::Timeout => (OutcomeKind::Timeout, ErrorType::Timeout, "No response headers within the request timeout.".to_owned()),
+        SendError::Connect(words) => {
+            (OutcomeKind::Connect, ErrorType::Connect, format!("The upstream could not be reached: {words}"))
+        }
+        SendError::Timeout => {
+            (OutcomeKind::Timeout, ErrorType::Timeout, "No response headers within the request timeout.".to_owned())
+        }
     };
     let request = upstream_request(call, &prepared);
     let end = AttemptEnd { error: Some(SpanError { kind, message }), request, ..AttemptEnd::at(now) };
@@ -204,7 +212,9 @@ fn whole<N>(
     let observed = read.as_ref().map(|read| read.observed.clone()).unwrap_or_default();
     describe_answer(&mut prepared.attributes, &observed);
     let error = match &read {
-        Ok(read) => read.error.clone().map(|message| SpanError { kind: ErrorType::HttpStatus, message: call.credentials.scrub(message) }),
+        Ok(read) => {
+            read.error.clone().map(|message| SpanError { kind: ErrorType::HttpStatus, message: call.credentials.scrub(message) })
+        }
         Err(what) => Some(SpanError { kind: ErrorType::StreamMalformed, message: what.clone() }),
     };
     let end = AttemptEnd {
@@ -221,7 +231,8 @@ fn whole<N>(
     trace.close_attempt(attempt, end, prepared.attributes);
     match read {
         Ok(read) => {
-            let answer = Answer { status: read.status, headers, native, body: read.body, translated: prepared.translator.is_some() };
+            let answer =
+                Answer { status: read.status, headers, native, body: read.body, translated: prepared.translator.is_some() };
             Tried { outcome: Outcome { kind: OutcomeKind::Status(status), retry_after }, ending: Ending::Whole(answer) }
         }
         Err(what) => {
@@ -293,6 +304,7 @@ fn prepare<'c>(call: &Call<'c>, target: &Target) -> Result<Prepared<'c>, Gateway
         Dialect::Anthropic => {
             let options = translate::Options {
                 default_max_tokens: call.settings.default_max_tokens,
+                max_output_tokens: cost::max_output(provider.id, model.as_deref().unwrap_or_default()),
                 caps: Caps::from_flags(cost::caps(provider.id, model.as_deref().unwrap_or_default())),
             };
             let translated =
@@ -366,11 +378,14 @@ fn authority(url: &str) -> (&str, Option<u16>) {
     let authority = rest.split('/').next().unwrap_or(rest);
     match authority.rsplit_once(':') {
         Some((host, port)) if !authority.ends_with(']') => (host, port.parse().ok()),
-        _ => (authority, match scheme {
-            "https" => Some(443),
-            "http" => Some(80),
-            _ => None,
-        }),
+        _ => (
+            authority,
+            match scheme {
+                "https" => Some(443),
+                "http" => Some(80),
+                _ => None,
+            },
+        ),
     }
 }
 

@@ -58,7 +58,12 @@ async fn moved(body: Body, objects: &impl Objects, key: String) -> Body {
 }
 
 fn bodies(record: &mut CallRecord) -> impl Iterator<Item = &mut Body> {
-    record.exchanges.iter_mut().flat_map(|exchange| [exchange.request.as_mut(), exchange.response.as_mut()]).flatten().map(|message| &mut message.body)
+    record
+        .exchanges
+        .iter_mut()
+        .flat_map(|exchange| [exchange.request.as_mut(), exchange.response.as_mut()])
+        .flatten()
+        .map(|message| &mut message.body)
 }
 
 fn kept_bytes(body: &Body) -> usize {

@@ -21,7 +21,7 @@ use crate::route::Step;
 use crate::route::plan::Plan;
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::trace::call::{AttemptEnd, CallEnd, CallTrace, RequestFacts};
+use crate::trace::call::{AttemptEnd, CallEnd, CallTrace, OpenAttempt, RequestFacts};
 use crate::trace::context::CallContext;
 use crate::trace::cost;
 use crate::trace::message::{Body, HttpMessage};
@@ -114,7 +114,13 @@ fn endpoint(method: &str, path: &str) -> Result<Endpoint, GatewayError> {
 }
 
 /// One model call, from an authenticated head to its answer.
-async fn call<W: World>(world: &W, settings: &Rc<Settings>, head: Head, caller: Caller, what: (Operation, &'static str)) -> Reply<W::Native> {
+async fn call<W: World>(
+    world: &W,
+    settings: &Rc<Settings>,
+    head: Head,
+    caller: Caller,
+    what: (Operation, &'static str),
+) -> Reply<W::Native> {
     let mut rng = world.rng();
     let now = world.now();
     let context = CallContext::from_headers(&head.headers, &caller.workspace, &mut *rng);
@@ -149,11 +155,18 @@ async fn call<W: World>(world: &W, settings: &Rc<Settings>, head: Head, caller: 
     let contract = Contract::of(&session.trace, &config, &last, retry_count);
     match last.tried.ending {
         Ending::Refused(error) => session.refuse(world, &error, Some(contract)),
-        Ending::Nothing(error) => session.unanswered(world, error, contract, config.target(last.target).request_timeout.map(|timeout| timeout.0)),
+        Ending::Nothing(error) => {
+            session.unanswered(world, error, contract, config.target(last.target).request_timeout.map(|timeout| timeout.0))
+        }
         Ending::Whole(answer) => session.answer(world, answer, contract),
         Ending::Stream(streaming) => {
             let target = config.target(last.target);
-            session.stream(world, *streaming, contract, Rules { idle: settings.stream_idle_timeout, strict: target.strict, target })
+            session.stream(
+                world,
+                *streaming,
+                contract,
+                Rules { idle: settings.stream_idle_timeout, strict: target.strict, target },
+            )
         }
     }
 }
@@ -165,7 +178,11 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
     if kind.split(';').next().map(str::trim) != Some(JSON) {
         return Err(GatewayError::InvalidContentType);
     }
-    let policy = Policy { mock_enabled: settings.mock_enabled, trusted_hosts: &settings.trusted_hosts, own_host: headers.text("host").unwrap_or("") };
+    let policy = Policy {
+        mock_enabled: settings.mock_enabled,
+        trusted_hosts: &settings.trusted_hosts,
+        own_host: headers.text("host").unwrap_or(""),
+    };
     let config = config::headers::resolve(headers, &policy)?;
     let too_large = GatewayError::BodyTooLarge(settings.max_body_bytes);
     let announced = headers.text("content-length").and_then(|length| length.parse::<u64>().ok());
@@ -293,11 +310,18 @@ impl Session {
     /// No upstream answered.
     fn unanswered<W: World>(self, world: &W, error: SendError, contract: Contract, timeout_ms: Option<u64>) -> Reply<W::Native> {
         let (status, kind, body_kind, message) = match error {
-            SendError::ClientGone => (499, ErrorType::ClientDisconnected, "client_closed_request", attempt::CLIENT_LEFT.to_owned()),
+            SendError::ClientGone => {
+                (499, ErrorType::ClientDisconnected, "client_closed_request", attempt::CLIENT_LEFT.to_owned())
+            }
             SendError::Connect(_) => (503, ErrorType::Connect, "gateway_error", "The upstream could not be reached.".to_owned()),
             SendError::Timeout => {
                 let limit = timeout_ms.unwrap_or_default();
-                (408, ErrorType::Timeout, "timeout_error", format!("The upstream sent no response within the request timeout of {limit} ms."))
+                (
+                    408,
+                    ErrorType::Timeout,
+                    "timeout_error",
+                    format!("The upstream sent no response within the request timeout of {limit} ms."),
+                )
             }
         };
         let body = serde_json::json!({
@@ -316,7 +340,9 @@ impl Session {
         contract.write(&mut headers);
         let error = (answer.status >= 400).then(|| SpanError {
             kind: ErrorType::HttpStatus,
-            message: self.credentials.scrub(openai_error::error_message(&answer.body).unwrap_or_else(|| format!("The upstream answered {}.", answer.status))),
+            message: self.credentials.scrub(
+                openai_error::error_message(&answer.body).unwrap_or_else(|| format!("The upstream answered {}.", answer.status)),
+            ),
         });
         let bytes_out = answer.body.len() as u64;
         let (body, kept) = if answer.translated {
@@ -331,7 +357,13 @@ impl Session {
     }
 
     /// An upstream streams: the answer goes out at once, the record when the last byte has passed.
-    fn stream<W: World>(self, world: &W, streaming: Streaming<W::Native>, contract: Contract, rules: Rules<'_>) -> Reply<W::Native> {
+    fn stream<W: World>(
+        self,
+        world: &W,
+        streaming: Streaming<W::Native>,
+        contract: Contract,
+        rules: Rules<'_>,
+    ) -> Reply<W::Native> {
         let Streaming { attempt, received, translator, mut attributes, request, model } = streaming;
         let (status, upstream_headers, headers_at) = (received.status, received.headers, received.headers_at);
         let mut headers = Headers::default();
@@ -391,7 +423,7 @@ impl Session {
     }
 
     /// What the shell sends if the gateway dies under the stream, without what it will have seen.
-    fn guard(&self, attempt: &attempt::OpenAttempt, status: u16, headers: &Headers) -> String {
+    fn guard(&self, attempt: &OpenAttempt, status: u16, headers: &Headers) -> String {
         let mut trace = self.trace.clone();
         let end = AttemptEnd { status_code: Some(status), stream: true, ..AttemptEnd::at(attempt.started()) };
         trace.close_attempt(attempt.clone(), end, Default::default());
@@ -447,7 +479,14 @@ impl Session {
     }
 
     /// The one exit of a call.
-    fn finish<W: World>(self, world: &W, status_code: u16, error: Option<SpanError>, bytes_out: u64, response: Option<HttpMessage>) {
+    fn finish<W: World>(
+        self,
+        world: &W,
+        status_code: u16,
+        error: Option<SpanError>,
+        bytes_out: u64,
+        response: Option<HttpMessage>,
+    ) {
         let exchange = response.map(|response| (self.request(usize::MAX), response));
         let record = self.trace.finish(CallEnd { at: world.now(), status_code, error, bytes_out, exchange });
         deliver::deliver(world, record);
@@ -464,7 +503,12 @@ struct Contract {
 
 impl Contract {
     fn bare(trace: &CallTrace) -> Contract {
-        Contract { trace_id: trace.context.trace_id.to_string(), request_id: trace.call_id().to_string(), retry_count: 0, used: None }
+        Contract {
+            trace_id: trace.context.trace_id.to_string(),
+            request_id: trace.call_id().to_string(),
+            retry_count: 0,
+            used: None,
+        }
     }
 
     fn of<N>(trace: &CallTrace, config: &Config, last: &Last<N>, retry_count: i32) -> Contract {

@@ -5,6 +5,7 @@
 //! its dialect's terminator is never closed as if it had: the caller gets an error event in the stream's own language, and
 //! no terminator after it.
 
+use crate::dialect::openai_chat::error;
 use crate::dialect::openai_chat::observe::{self, StreamObserver};
 use crate::dialect::translate::StreamTranslator;
 use crate::llm::observed::{ObservedStream, StreamEnd};
@@ -42,7 +43,10 @@ pub fn judge_untouched(passed: &Passed, lenient: bool) -> Judged {
     let error = failure(passed.end, &stream.end);
     let told = matches!(stream.end, StreamEnd::Failed(_));
     let inside = !passed.bytes.is_empty() && !passed.bytes.ends_with(b"\n\n") && !passed.bytes.ends_with(b"\r\n\r\n");
-    let last_words = error.as_ref().filter(|_| !told).map(|error| observe::error_event(&error.message, error.kind.as_str(), inside));
+    let last_words = error
+        .as_ref()
+        .filter(|_| !told)
+        .map(|error| error::error_event(&error.message, Some(error.kind.as_str()), if inside { b"x" } else { b"" }));
     Judged { stream, error, last_words }
 }
 
@@ -58,11 +62,22 @@ fn failure(connection: ConnectionEnd, end: &StreamEnd) -> Option<SpanError> {
     let error = |kind, message: &str| Some(SpanError { kind, message: message.to_owned() });
     match (end, connection) {
         (StreamEnd::Complete, _) => None,
-        (StreamEnd::Failed(message), _) => error(ErrorType::StreamTruncated, &format!("The provider ended the stream with an error: {message}")),
-        (StreamEnd::Malformed(what), _) => error(ErrorType::StreamMalformed, &format!("The upstream sent something that is no event stream of its dialect: {what}")),
-        (_, ConnectionEnd::ClientGone) => error(ErrorType::ClientDisconnected, "The caller closed the connection before the stream had ended."),
-        (_, ConnectionEnd::Stalled) => error(ErrorType::StreamStalled, "The upstream sent nothing for too long, and the stream was cut."),
-        (_, ConnectionEnd::Closed | ConnectionEnd::Reset) => error(ErrorType::StreamTruncated, "The upstream ended the stream before the answer was complete."),
+        (StreamEnd::Failed(message), _) => {
+            error(ErrorType::StreamTruncated, &format!("The provider ended the stream with an error: {message}"))
+        }
+        (StreamEnd::Malformed(what), _) => error(
+            ErrorType::StreamMalformed,
+            &format!("The upstream sent something that is no event stream of its dialect: {what}"),
+        ),
+        (_, ConnectionEnd::ClientGone) => {
+            error(ErrorType::ClientDisconnected, "The caller closed the connection before the stream had ended.")
+        }
+        (_, ConnectionEnd::Stalled) => {
+            error(ErrorType::StreamStalled, "The upstream sent nothing for too long, and the stream was cut.")
+        }
+        (_, ConnectionEnd::Closed | ConnectionEnd::Reset) => {
+            error(ErrorType::StreamTruncated, "The upstream ended the stream before the answer was complete.")
+        }
     }
 }
 
@@ -114,7 +129,8 @@ pub fn finish_guard(record: GuardRecord) -> CallRecord {
         }
     }
     let call_id = call.call_id;
-    let response = call.exchanges.iter_mut().find(|exchange| exchange.record_id == call_id).and_then(|exchange| exchange.response.as_mut());
+    let response =
+        call.exchanges.iter_mut().find(|exchange| exchange.record_id == call_id).and_then(|exchange| exchange.response.as_mut());
     if let (Some(response), Some(assembled)) = (response, stream.assembled) {
         response.body = Credentials::default().body(assembled.into_bytes(), true);
     } else if let Some(response) = call.exchanges.first_mut().and_then(|exchange| exchange.response.as_mut()) {

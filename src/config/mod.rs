@@ -10,6 +10,7 @@
 
 pub mod custom_host;
 pub mod headers;
+pub mod params;
 pub mod parse;
 pub mod resolve;
 pub mod written;

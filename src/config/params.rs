@@ -5,7 +5,7 @@
 
 use super::Target;
 use crate::error::GatewayError;
-use crate::wire::json::{self, Edit, Object};
+use crate::wire::splice::{self, Edit, Object};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -15,8 +15,10 @@ pub fn apply<'b>(target: &Target, body: &'b [u8]) -> Result<Cow<'b, [u8]>, Gatew
         return Ok(Cow::Borrowed(body));
     }
     let object = Object::parse(body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
-    let defaults = target.default_params.iter().filter(|(key, _)| object.get(key).is_none() && !target.override_params.contains_key(*key));
-    let set: Vec<(&str, String)> = defaults.chain(&target.override_params).map(|(key, value)| (key.as_str(), value.to_string())).collect();
+    let defaults =
+        target.default_params.iter().filter(|(key, _)| object.get(key).is_none() && !target.override_params.contains_key(*key));
+    let set: Vec<(&str, String)> =
+        defaults.chain(&target.override_params).map(|(key, value)| (key.as_str(), value.to_string())).collect();
     let edits: Vec<Edit<'_>> = set.iter().map(|(key, value)| Edit::Set(key, value)).collect();
     let mut edited = object.splice(&edits);
     for path in &target.drop_params {
@@ -28,7 +30,7 @@ pub fn apply<'b>(target: &Target, body: &'b [u8]) -> Result<Cow<'b, [u8]>, Gatew
 /// Deletes what `path` names: `a`, `a.b`, `list[0].x`, `list[*].x`. What is not there is ignored.
 fn drop_path(body: &[u8], path: &str) -> Result<Vec<u8>, GatewayError> {
     let (head, rest) = match path.find(['.', '[']) {
-        None => return json::splice(body, &[Edit::Remove(path)]).map_err(|error| GatewayError::InvalidBody(error.to_string())),
+        None => return splice::splice(body, &[Edit::Remove(path)]).map_err(|error| GatewayError::InvalidBody(error.to_string())),
         Some(at) => path.split_at(at),
     };
     let object = Object::parse(body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;

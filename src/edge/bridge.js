@@ -142,6 +142,11 @@ async function within(ms, promise) {
   }
 }
 
+/** Lets go of an answer that nobody will read. */
+export function discard(upstream) {
+  upstream.abort?.abort();
+}
+
 export function wait(ms) {
   return sleep(ms);
 }

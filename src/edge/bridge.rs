@@ -13,8 +13,17 @@ extern "C" {
     pub fn text_bindings(env: &JsValue) -> String;
     pub fn respond(status: u16, ours: &str, upstream: &JsValue, body: &JsValue) -> web_sys::Response;
 
-    pub fn exchange(url: &str, method: &str, headers: &str, body: &Uint8Array, timeout: f64, signal: &JsValue, script: Option<String>) -> Promise;
+    pub fn exchange(
+        url: &str,
+        method: &str,
+        headers: &str,
+        body: &Uint8Array,
+        timeout: f64,
+        signal: &JsValue,
+        script: Option<String>,
+    ) -> Promise;
     pub fn wait(ms: f64) -> Promise;
+    pub fn discard(upstream: &JsValue);
 
     /// What `exchange` resolves to.
     pub type Exchange;
@@ -34,11 +43,25 @@ extern "C" {
     pub fn set_stream(this: &Exchange, stream: &JsValue);
 
     pub fn pass(
-        env: &JsValue, ctx: &JsValue, upstream: &JsValue, signal: &JsValue, idle: f64, terminator: &str, last_words: &Uint8Array, guard: &str,
+        env: &JsValue,
+        ctx: &JsValue,
+        upstream: &JsValue,
+        signal: &JsValue,
+        idle: f64,
+        terminator: &str,
+        last_words: &Uint8Array,
+        guard: &str,
     ) -> Passing;
     #[wasm_bindgen(js_name = passThrough)]
     pub fn pass_through(
-        env: &JsValue, ctx: &JsValue, upstream: &JsValue, signal: &JsValue, idle: f64, terminator: &str, last_words: &Uint8Array, guard: &str,
+        env: &JsValue,
+        ctx: &JsValue,
+        upstream: &JsValue,
+        signal: &JsValue,
+        idle: f64,
+        terminator: &str,
+        last_words: &Uint8Array,
+        guard: &str,
         push: &JsValue,
     ) -> Passing;
 
@@ -83,7 +106,7 @@ extern "C" {
 /// The words of a JavaScript error.
 pub fn words(error: &JsValue) -> String {
     let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
-    message.or_else(|| error.as_string()).unwrap_or_else(|| String::from(Object::to_string(error.unchecked_ref())))
+    message.or_else(|| error.as_string()).unwrap_or_else(|| String::from(error.unchecked_ref::<Object>().to_string()))
 }
 
 /// A Rust closure as a plain function.

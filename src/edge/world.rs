@@ -4,8 +4,8 @@ use super::bridge;
 use crate::headers::Headers;
 use crate::mock;
 use crate::ports::{
-    Clock, ConnectionEnd, Db, DbError, ObjectError, Objects, Outgoing, Param, Passed, Passing, Received, ReceivedBody, Rewrite, SendError,
-    Statement, Timer, Watch, World,
+    BodyError, Clock, ConnectionEnd, Db, DbError, ObjectError, Objects, Outgoing, Param, Passed, Passing, Received, ReceivedBody,
+    Rewrite, SendError, Statement, Timer, Watch, World,
 };
 use crate::random::Rng;
 use crate::time::{Millis, UnixMillis};
@@ -26,15 +26,22 @@ struct Platform {
     env: JsValue,
     ctx: JsValue,
     signal: JsValue,
+    request: Option<web_sys::Request>,
 }
 
 /// An answer as the platform holds it: an `exchange` result.
 pub struct Native(pub JsValue);
 
 impl Edge {
-    /// From the arguments of a handler; `signal` is the request's, undefined elsewhere.
-    pub fn new(env: JsValue, ctx: JsValue, signal: JsValue) -> Edge {
-        Edge { platform: Rc::new(Platform { env, ctx, signal }) }
+    /// For a request.
+    pub fn of_request(env: JsValue, ctx: JsValue, request: web_sys::Request) -> Edge {
+        let signal = request.signal().into();
+        Edge { platform: Rc::new(Platform { env, ctx, signal, request: Some(request) }) }
+    }
+
+    /// For a delivery of the queue.
+    pub fn of_delivery(env: JsValue, ctx: JsValue) -> Edge {
+        Edge { platform: Rc::new(Platform { env, ctx, signal: JsValue::UNDEFINED, request: None }) }
     }
 }
 
@@ -78,8 +85,7 @@ impl World for Edge {
             _ => return Err(SendError::Connect(exchange.message())),
         }
         let buffer = exchange.buffer();
-        let body =
-            if buffer.is_null() { ReceivedBody::Stream } else { ReceivedBody::Whole(Uint8Array::new(&buffer).to_vec()) };
+        let body = if buffer.is_null() { ReceivedBody::Stream } else { ReceivedBody::Whole(Uint8Array::new(&buffer).to_vec()) };
         Ok(Received {
             status: exchange.status(),
             headers: Headers::from_flat(exchange.head()),
@@ -90,14 +96,14 @@ impl World for Edge {
     }
 
     fn pass(&self, native: Native, watch: Watch) -> (Native, EdgePassing) {
-        let Platform { env, ctx, signal } = &*self.platform;
+        let Platform { env, ctx, signal, .. } = &*self.platform;
         let words = Uint8Array::from(watch.last_words.as_slice());
         let passing = bridge::pass(env, ctx, &native.0, signal, watch.idle.0 as f64, watch.terminator, &words, &watch.guard);
         self.under_way(native, passing, None)
     }
 
     fn pass_through(&self, native: Native, watch: Watch, rewrite: Rc<RefCell<dyn Rewrite>>) -> (Native, EdgePassing) {
-        let Platform { env, ctx, signal } = &*self.platform;
+        let Platform { env, ctx, signal, .. } = &*self.platform;
         let words = Uint8Array::from(watch.last_words.as_slice());
         let push: Push = Closure::new(move |chunk: Uint8Array| {
             let mut out = Vec::new();
@@ -105,8 +111,21 @@ impl World for Edge {
             Uint8Array::from(out.as_slice())
         });
         let idle = watch.idle.0 as f64;
-        let passing = bridge::pass_through(env, ctx, &native.0, signal, idle, watch.terminator, &words, &watch.guard, push.as_ref());
+        let passing =
+            bridge::pass_through(env, ctx, &native.0, signal, idle, watch.terminator, &words, &watch.guard, push.as_ref());
         self.under_way(native, passing, Some(push))
+    }
+
+    async fn read_body(&self, limit: u64) -> Result<Vec<u8>, BodyError> {
+        let Some(request) = &self.platform.request else { return Ok(Vec::new()) };
+        let read = JsFuture::from(bridge::read_body(request, limit as f64)).await;
+        let buffer = read.map_err(|error| BodyError::Broken(bridge::words(&error)))?;
+        let bytes = (!buffer.is_null()).then(|| Uint8Array::new(&buffer).to_vec()).ok_or(BodyError::TooLarge)?;
+        if bytes.len() as u64 > limit { Err(BodyError::TooLarge) } else { Ok(bytes) }
+    }
+
+    fn discard(&self, native: Native) {
+        bridge::discard(&native.0);
     }
 
     fn client_gone(&self) -> bool {

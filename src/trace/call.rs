@@ -16,7 +16,7 @@ use crate::time::{Millis, UnixMillis};
 use serde_json::json;
 
 /// A call under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CallTrace {
     call_id: RecordId,
     workspace: Workspace,
@@ -52,7 +52,7 @@ pub struct RequestFacts {
 }
 
 /// An attempt that has been sent and has not ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OpenAttempt {
     span: SpanRecord,
 }
@@ -164,7 +164,9 @@ impl CallTrace {
         rng: &mut dyn Rng,
     ) -> OpenAttempt {
         let index = self.attempt_count();
-        if reason == Reason::Fallback && let Some(last) = self.attempts.last().and_then(|last| last.attempt.as_ref()) {
+        if reason == Reason::Fallback
+            && let Some(last) = self.attempts.last().and_then(|last| last.attempt.as_ref())
+        {
             let from = last.target.clone();
             self.event("portkey.fallback", now, [("portkey.fallback.from", json!(from)), ("portkey.fallback.to", json!(target))]);
         }
@@ -315,4 +317,3 @@ fn status_of(error: Option<&SpanError>) -> Status {
         Some(_) => Status::Error,
     }
 }
-

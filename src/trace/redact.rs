@@ -22,7 +22,9 @@ impl Credentials {
 
     /// `text` with every credential masked.
     pub fn scrub(&self, text: String) -> String {
-        self.0.iter().fold(text, |text, secret| if text.contains(secret.expose()) { text.replace(secret.expose(), MASK) } else { text })
+        self.0
+            .iter()
+            .fold(text, |text, secret| if text.contains(secret.expose()) { text.replace(secret.expose(), MASK) } else { text })
     }
 
     /// A body as it may be kept. Not UTF-8 is kept as its length alone.
@@ -59,8 +61,12 @@ fn kept(name: &str, value: &str, credentials: &Credentials) -> Option<String> {
     match name {
         "authorization" | "x-portkey-api-key" | "x-api-key" | "api-key" | "cookie" => Some(MASK.to_owned()),
         "x-portkey-config" => Some(credentials.scrub(masked_config(value))),
-        "accept" | "content-length" | "content-type" | "origin" | "traceparent" | "user-agent" => Some(credentials.scrub(value.to_owned())),
-        _ if name.strip_prefix("x-portkey-").is_some_and(|rest| !is_secret_name(rest)) => Some(credentials.scrub(value.to_owned())),
+        "accept" | "content-length" | "content-type" | "origin" | "traceparent" | "user-agent" => {
+            Some(credentials.scrub(value.to_owned()))
+        }
+        _ if name.strip_prefix("x-portkey-").is_some_and(|rest| !is_secret_name(rest)) => {
+            Some(credentials.scrub(value.to_owned()))
+        }
         _ if name.starts_with("x-portkey-") => Some(MASK.to_owned()),
         _ => None,
     }
@@ -96,7 +102,9 @@ fn mask_values(value: &mut Value) {
 /// Whether a header or config key of that name carries a credential.
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace(['-', '_'], "");
-    ["apikey", "secret", "token", "password", "accesskey", "serviceaccount", "authorization"].iter().any(|word| name.contains(word))
+    ["apikey", "secret", "token", "password", "accesskey", "serviceaccount", "authorization"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// What stands where a credential was.

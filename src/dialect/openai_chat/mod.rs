@@ -12,4 +12,3 @@ pub mod peek;
 pub mod render;
 
 mod assemble;
-
