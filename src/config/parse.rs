@@ -7,7 +7,7 @@
 //! key is decided at the call, since the deployment may hold one.
 
 use super::custom_host::BaseUrl;
-use super::written::{Mistakes, Object};
+use super::written::{MAX_MISTAKES, Mistakes, Object};
 use super::{Condition, FallThrough, MAX_ATTEMPTS, MAX_DEPTH, MAX_TARGETS, OneOrMore, Options, Policy, Retry, StatusSet};
 use crate::error::{GatewayError, Problem};
 use crate::provider::{self, Provider};
@@ -171,7 +171,7 @@ impl Reading<'_> {
         self.note_unbuilt(&strategy);
         let mode = strategy.word("mode", &["single", "loadbalance", "fallback", "conditional"])?;
         if !matches!(mode, "single" | "fallback") {
-            self.not_yet.push(format!("{} '{mode}'", strategy.at("mode")));
+            self.not_yet(format!("{} '{mode}'", strategy.at("mode")));
         }
         match mode {
             "conditional" => read_conditional(object, &strategy, targets),
@@ -203,29 +203,32 @@ impl Reading<'_> {
 
     fn leaf(&mut self, object: &Object, is_root: bool, hosted: bool) -> Option<Leaf> {
         self.targets += 1;
-        let api_key = object.text("api_key").and_then(Secret::new);
-        let named = match object.text("provider") {
-            Some(slug) if slug.starts_with('@') => {
-                self.not_yet.push(format!("{} '{slug}' (saved providers)", object.at("provider")));
+        let name = object.text("provider");
+        let provider = match (name, self.context.provider.filter(|_| is_root)) {
+            (Some(name), _) => self.named_provider(object, name)?,
+            (None, Some(provider)) => provider,
+            (None, None) => {
+                self.note_no_provider(object, is_root);
                 return None;
             }
-            Some(name) => match known_provider(name, self.context.policy) {
-                None => {
-                    object.mistake("provider", format!("'{name}' is not a known provider"));
-                    return None;
-                }
-                known => known,
-            },
-            None => None,
-        };
-        let Some(provider) = named.or(self.context.provider.filter(|_| is_root)) else {
-            self.note_no_provider(object, is_root);
-            return None;
         };
         if needs_host(provider, hosted) {
             object.mistake("custom_host", format!("needed, since provider '{}' has no host of its own", provider.id));
         }
-        Some(Leaf { provider, from_headers: named.is_none(), api_key, options: read_options(object) })
+        let api_key = object.text("api_key").and_then(Secret::new);
+        Some(Leaf { provider, from_headers: name.is_none(), api_key, options: read_options(object) })
+    }
+
+    fn named_provider(&mut self, object: &Object, name: &str) -> Option<&'static Provider> {
+        if name.starts_with('@') {
+            self.not_yet(format!("{} '{name}' (saved providers)", object.at("provider")));
+            return None;
+        }
+        let known = known_provider(name, self.context.policy);
+        if known.is_none() {
+            object.mistake("provider", format!("'{name}' is not a known provider"));
+        }
+        known
     }
 
     fn note_no_provider(&mut self, object: &Object, is_root: bool) {
@@ -235,7 +238,7 @@ impl Reading<'_> {
             || object.value("passthrough") == Some(&Value::Bool(true));
         let model = object.value("override_params").and_then(|params| params.get("model")?.as_str());
         if let Some(model) = model.filter(|model| model.starts_with('@') && model.contains('/') && !elsewhere) {
-            self.not_yet.push(format!("{} '{model}' (saved providers)", object.at("override_params.model")));
+            self.not_yet(format!("{} '{model}' (saved providers)", object.at("override_params.model")));
         } else if !elsewhere {
             let header = if is_root { ", and there is no x-portkey-provider header" } else { "" };
             object.mistake("provider", format!("there is neither a provider nor targets here{header}"));
@@ -253,8 +256,14 @@ impl Reading<'_> {
                 Value::Null | Value::Number(_) => true,
             });
             if set {
-                self.not_yet.push(format!("{} ({what})", object.at(key)));
+                self.not_yet(format!("{} ({what})", object.at(key)));
             }
+        }
+    }
+
+    fn not_yet(&mut self, what: String) {
+        if self.not_yet.len() < MAX_MISTAKES {
+            self.not_yet.push(what);
         }
     }
 }

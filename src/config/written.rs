@@ -235,7 +235,7 @@ fn from_base64(text: &str) -> Option<String> {
 }
 
 /// More would only bury the first ones, and a config of tens of kilobytes can hold tens of thousands.
-const MAX_MISTAKES: usize = 100;
+pub(super) const MAX_MISTAKES: usize = 100;
 
 /// Keys below which nothing is renamed: their content belongs to a provider, a check or the user.
 const FOREIGN: [&str; 12] = [
