@@ -35,7 +35,7 @@ pub mod provider;
 pub mod wire {
     //! Framings and encodings, free of meaning and indifferent to chunking.
     pub mod base64;
-    pub mod json;
+    pub mod document;
     pub mod sse;
 }
 

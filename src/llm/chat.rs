@@ -5,7 +5,7 @@
 //! are named as OpenAI names them, because that is how callers know them.
 
 use super::usage::Usage;
-use crate::wire::json::Json;
+use crate::wire::document::Json;
 
 /// A call.
 #[derive(Clone, Debug, Default)]

@@ -14,7 +14,7 @@ use crate::llm::chat::{
     Chat, Content, Effort, Part, ResponseFormat, Role, Source, SystemText, Tool, ToolChoice, ToolOutput, Turn, note_dropped,
 };
 use crate::wire::base64;
-use crate::wire::json::{Json, Object};
+use crate::wire::document::{Json, Object};
 use serde_json::value::RawValue;
 
 /// What the gateway knows besides the call.

@@ -4,7 +4,7 @@
 //! places where a schema can stand are visited: a *property* called `not` stays, and so do the values of `enum`.
 
 use crate::llm::chat::note_dropped;
-use crate::wire::json::{Json, Object};
+use crate::wire::document::{Json, Object};
 
 /// The schema without what the API refuses; the words that went are listed as `response_format.<word>`.
 pub fn clean(schema: Json, dropped: &mut Vec<String>) -> Json {

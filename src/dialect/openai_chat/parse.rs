@@ -10,7 +10,7 @@ use crate::error::Problem;
 use crate::llm::chat::{
     Chat, Content, Effort, Part, ResponseFormat, Role, Source, SystemText, Tool, ToolChoice, ToolOutput, Turn, note_dropped,
 };
-use crate::wire::json::{Json, Object};
+use crate::wire::document::{Json, Object};
 
 /// Reads the bytes of a request.
 pub fn parse(body: &[u8]) -> Result<Chat, Problem> {

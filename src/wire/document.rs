@@ -154,6 +154,7 @@ json_from! {
     &str => |text: &str| Json::Text(text.to_owned()),
     String => Json::Text,
     bool => Json::Bool,
+    u32 => |number: u32| Json::Number(number.into()),
     u64 => |number: u64| Json::Number(number.into()),
     f64 => |number| Number::from_f64(number).map_or(Json::Null, Json::Number),
     Vec<Json> => Json::List,
