@@ -224,7 +224,7 @@ fn atto(number: &Value) -> u64 {
     let digits: u128 = format!("{whole}{fraction}").parse().unwrap_or_else(|_| panic!("{text}: not a price"));
     let shift = 18 + exponent.parse::<i32>().unwrap() - fraction.len() as i32;
     let scale = 10u128.pow(shift.unsigned_abs());
-    let exact = if shift >= 0 { digits.checked_mul(scale) } else { (digits % scale == 0).then(|| digits / scale) };
+    let exact = if shift >= 0 { digits.checked_mul(scale) } else { digits.is_multiple_of(scale).then(|| digits / scale) };
     exact.and_then(|value| u64::try_from(value).ok()).unwrap_or_else(|| panic!("{text} is not a whole number of 1e-18"))
 }
 

@@ -3,6 +3,7 @@
 pub mod attributes;
 pub mod call;
 pub mod context;
+pub mod cost;
 pub mod message;
 pub mod redact;
 pub mod span;
