@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test fails by panicking
 
 use serde_json::{Map, Value};
+use spangate::llm::observed::Observed;
 use spangate::llm::usage::Usage;
 use spangate::time::UnixMillis;
-use spangate::trace::cost::{Bill, Cost, Rate, Region, caps, cost, max_output, price};
+use spangate::trace::cost::{self, Bill, Cost, Rate, Region, caps, cost, max_output, price};
 
 /// `input`, `output`, then parts of them: `r` cache read, `w` cache write, `w1h`, `a` audio in, `ao` audio out, `o`
 /// reasoning.
@@ -28,8 +29,7 @@ fn usage(input: u64, output: u64, parts: &[(&str, u64)]) -> Usage {
 
 fn bill<'a>(key: &'a str, usage: Usage) -> (Bill<'a>, [&'a str; 1]) {
     let (provider, model) = key.split_once('/').unwrap();
-    let at = UnixMillis(2 * 3_600_000); // a Thursday, 02:00: not off-peak
-    (Bill { provider, usage, at, ..Bill::default() }, [model])
+    (Bill { provider, usage, ..Bill::default() }, [model])
 }
 
 /// The cost of a call that is particular in some way.
@@ -160,7 +160,7 @@ fn nights_and_weekends_can_be_cheaper() {
     ];
     for (at, expected) in cases {
         let at = UnixMillis::parse_rfc3339(at).unwrap();
-        let have = billed("deepseek/deepseek-v4-pro", usage(1000, 0, &[]), |bill| bill.at = at).unwrap();
+        let have = billed("deepseek/deepseek-v4-pro", usage(1000, 0, &[]), |bill| bill.at = Some(at)).unwrap();
         assert_eq!((have.total_pico_usd, have.estimated), (expected * 1_000_000, false), "{at:?}");
     }
 }
@@ -247,6 +247,17 @@ fn the_model_that_answered_is_billed_before_the_one_asked_for() {
     // A listed name, even the second, beats a rule that fits the first (^gpt-4.5-preview).
     assert_eq!(cost_of(&["gpt-4.5-preview-x", "gpt-4o"]).unwrap().total_pico_usd, 2_500_000_000);
     assert_eq!(cost_of(&[]), None);
+}
+
+#[test]
+fn an_answer_is_billed_by_what_was_observed_of_it() {
+    let mut observed = Observed { model: Some("gpt-4o-2024-11-20".into()), usage: usage(1000, 0, &[]), ..Observed::default() };
+    assert_eq!(cost::of("openai", &observed, Some("gpt-5.6")), Some(2_500_000_000));
+    observed.service_tier = Some("priority".into());
+    assert_eq!(cost::of("openai", &observed, None), Some(4_250_000_000));
+    observed = Observed { usage: observed.usage, ..Observed::default() };
+    assert_eq!(cost::of("openai", &observed, Some("gpt-4o")), Some(2_500_000_000));
+    assert_eq!(cost::of("openai", &observed, None), None);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod table;
 pub use format::Rate;
 pub use table::{Price, Rates};
 
+use crate::llm::observed::Observed;
 use crate::llm::usage::Usage;
 use crate::time::UnixMillis;
 use table::Schedule;
@@ -27,13 +28,21 @@ pub fn price(provider: &str, model: &str) -> Option<Price> {
 
 /// What the list says that a model can do: `tools`, `vision`, …, and what it refuses: `no_sampling`, …. A missing word
 /// means unknown, not no.
-pub fn caps(provider: &str, model: &str) -> impl Iterator<Item = &'static str> {
+pub fn caps(provider: &str, model: &str) -> impl Iterator<Item = &'static str> + use<> {
     lookup::find(provider, &[model]).into_iter().flat_map(table::Entry::caps)
 }
 
 /// The most tokens that a model will answer with, where the list knows.
 pub fn max_output(provider: &str, model: &str) -> Option<u32> {
     lookup::find(provider, &[model]).and_then(table::Entry::max_output)
+}
+
+/// The cost of one answer in 1e-12 US dollars: the model that it names is billed, else the one asked for.
+pub fn of(provider: &str, observed: &Observed, requested: Option<&str>) -> Option<u64> {
+    let models: Vec<&str> = observed.model.as_deref().into_iter().chain(requested).collect();
+    let service_tier = observed.service_tier.as_deref();
+    let bill = Bill { provider, models: &models, usage: observed.usage, service_tier, ..Bill::default() };
+    cost(&bill).map(|cost| cost.total_pico_usd)
 }
 
 /// What is billed.
@@ -47,8 +56,8 @@ pub struct Bill<'a> {
     pub usage: Usage,
     /// The class of service that the **answer** names; `batch` for whatever went through a batch API.
     pub service_tier: Option<&'a str>,
-    /// When the call was made: some providers are cheaper at night.
-    pub at: UnixMillis,
+    /// When the call was made: some providers are cheaper at night. `None` is the ordinary price.
+    pub at: Option<UnixMillis>,
     /// Where it was sent, if that changes the price.
     pub region: Option<Region>,
     /// Web searches of the provider's own.
@@ -127,7 +136,8 @@ struct Quote<'a> {
 
 impl Quote<'_> {
     fn new<'a>(price: &'a Price, bill: &Bill) -> Quote<'a> {
-        let class = bill.service_tier.and_then(Class::named).or_else(|| price.is_off_peak(bill.at).then_some(Class::OffPeak));
+        let off_peak = || bill.at.is_some_and(|at| price.is_off_peak(at)).then_some(Class::OffPeak);
+        let class = bill.service_tier.and_then(Class::named).or_else(off_peak);
         Quote { price, class, prompt: bill.usage.input.unwrap_or(0), estimated: false }
     }
 
