@@ -12,6 +12,7 @@
 //! | 1 languages | `llm` `wire` `dialect` `provider` | pure translation: bytes and types in, bytes and types out |
 //! | 0 vocabulary | `ids` `time` `random` `secret` `headers` `error` `ports` | types and traits |
 
+pub mod api;
 pub mod auth;
 pub mod consume;
 pub mod error;
