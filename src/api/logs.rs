@@ -29,7 +29,7 @@ pub async fn list(query: &str, workspace: &Workspace, db: &impl Db) -> Result<Ap
     let cursor = |last: &Row| Cursor { before: Some(last.span.record_id), generation: None }.to_string();
     let next = rows.last().filter(|_| more).map(cursor);
     let sums = sums_of_requests(&rows, workspace, db).await?;
-    let views = rows.iter().map(|row| SpanView { trace_id: Some(&row.span.trace_id), ..SpanView::brief(row, &sums) });
+    let views = rows.iter().map(|row| SpanView::brief(row, &sums).among_traces(row));
     ok(&List::page(views.collect(), next))
 }
 
@@ -55,7 +55,7 @@ pub async fn one<D: Db, O: Objects>(
         _ => Exchanged::default(),
     };
     ok(&LogView {
-        span: SpanView { trace_id: Some(&row.span.trace_id), ..SpanView::whole(&row, &sums) },
+        span: SpanView::whole(&row, &sums).among_traces(&row),
         request: exchange.request,
         response: exchange.response,
         upstream_request: upstream.request,

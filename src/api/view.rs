@@ -12,9 +12,8 @@ use std::collections::BTreeMap;
 /// A span.
 #[derive(Serialize)]
 pub struct SpanView<'a> {
-    /// Only where spans of several traces stand together.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub trace_id: Option<&'a TraceId>,
+    trace_id: Option<&'a TraceId>,
     span_id: &'a SpanId,
     parent_span_id: Option<&'a SpanId>,
     otel_span_id: OtelSpanId,
@@ -109,6 +108,11 @@ impl<'a> SpanView<'a> {
             events: events.map(|e| EventView { name: &e.name, time: e.time.rfc3339(), attributes: &e.attributes }).collect(),
         };
         SpanView { details: Some(details), ..SpanView::brief(row, sums) }
+    }
+
+    /// Says which trace it belongs to, where spans of several stand together.
+    pub fn among_traces(self, row: &'a Row) -> SpanView<'a> {
+        SpanView { trace_id: Some(&row.span.trace_id), ..self }
     }
 }
 

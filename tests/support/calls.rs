@@ -86,7 +86,9 @@ impl Maker {
             bytes_out: 200,
             cache_status: None,
             metadata: Default::default(),
-            attributes: Some(serde_json::value::RawValue::from_string(r#"{"big":12345678901234567890,"null":null}"#.into()).unwrap()),
+            attributes: Some(
+                serde_json::value::RawValue::from_string(r#"{"big":12345678901234567890,"null":null}"#.into()).unwrap(),
+            ),
             events: vec![],
         }
     }

@@ -1,6 +1,8 @@
 //! The world of `ports`, small enough to break on purpose: SQLite with D1's limits, objects in a map, and an executor.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod calls;
+
 use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, Value};
 use rusqlite::{Connection, ToSql, params_from_iter};
