@@ -1,6 +1,7 @@
 //! Questions to the store. Each names the key or index that answers it; `tests/api.rs` holds them to that by their query plans.
 //!
-//! Pages go by key, never by offset. Every statement is bound to one workspace.
+//! Pages go by key, never by offset. Every statement is bound to one workspace. The index is named in the SQL, because with
+//! the statistics of a small table SQLite takes the primary key where a trace is asked for, and D1 keeps the statistics.
 
 use super::row::{log_id_sql, span_json, whole_span_json};
 use crate::ids::{RecordId, Workspace};
@@ -164,7 +165,7 @@ SELECT json_object('record_id', s.record_id, 'trace_id', s.trace_id,
 FROM span s
 WHERE s.workspace = ?1 AND s.record_id >= ?2 AND s.record_id < ?3 AND s.generation <= ?4
   AND NOT EXISTS (
-    SELECT 1 FROM span older
+    SELECT 1 FROM span older INDEXED BY span_by_trace
     WHERE older.workspace = ?1 AND older.trace_id = s.trace_id AND older.record_id < s.record_id AND older.generation <= ?4)
 ORDER BY s.record_id DESC
 LIMIT ?5";
@@ -204,14 +205,14 @@ const SPANS_OF_TRACES: &str = concat!(
     brief!(),
     "
 FROM json_each(?2) AS wanted
-CROSS JOIN span s ON s.workspace = ?1 AND s.trace_id = wanted.value
+CROSS JOIN span s INDEXED BY span_by_trace ON s.workspace = ?1 AND s.trace_id = wanted.value
 LIMIT ?3"
 );
 
 macro_rules! of_one_trace {
     () => {
         "
-FROM span s
+FROM span s INDEXED BY span_by_trace
 WHERE s.workspace = ?1 AND s.trace_id = ?2 AND s.record_id > ?3
 ORDER BY s.record_id
 LIMIT ?4"
@@ -222,12 +223,14 @@ const SPANS_OF_TRACE: &str = concat!("SELECT ", brief!(), of_one_trace!());
 const WHOLE_SPANS_OF_TRACE: &str = concat!("SELECT ", whole!(), of_one_trace!());
 
 macro_rules! logs {
-    ($trace:literal) => {
+    ($index:literal, $trace:literal) => {
         concat!(
             "SELECT ",
             brief_with_log!(),
             "
-FROM span s
+FROM span s ",
+            $index,
+            "
 WHERE s.workspace = ?1 AND s.record_id >= ?2 AND s.record_id < ?3",
             $trace,
             "
@@ -238,15 +241,15 @@ LIMIT ?6"
     };
 }
 
-const LOGS: &str = logs!("");
-const LOGS_OF_TRACE: &str = logs!(" AND s.trace_id = ?7");
+const LOGS: &str = logs!("", "");
+const LOGS_OF_TRACE: &str = logs!("INDEXED BY span_by_trace", " AND s.trace_id = ?7");
 
 const PARTS_OF_CALLS: &str = concat!(
     "SELECT ",
     brief!(),
     "
 FROM json_each(?2) AS wanted
-CROSS JOIN span s ON s.workspace = ?1 AND s.trace_id = wanted.value->>'$.trace_id'
+CROSS JOIN span s INDEXED BY span_by_trace ON s.workspace = ?1 AND s.trace_id = wanted.value->>'$.trace_id'
   AND s.record_id >= wanted.value->>'$.from' AND s.record_id < wanted.value->>'$.before'
 WHERE s.call_id = wanted.value->>'$.call_id' AND s.kind <> 'request'"
 );
@@ -272,7 +275,8 @@ const LAST_ATTEMPT: &str = concat!(
     "SELECT ",
     placement!(),
     "
-FROM span s LEFT JOIN exchange e ON e.workspace = s.workspace AND e.record_id = s.record_id
+FROM span s INDEXED BY span_by_trace
+LEFT JOIN exchange e ON e.workspace = s.workspace AND e.record_id = s.record_id
 WHERE s.workspace = ?1 AND s.trace_id = ?2 AND s.record_id >= ?3 AND s.record_id < ?4
   AND s.call_id = ?5 AND s.kind = 'attempt'
 ORDER BY s.position DESC
