@@ -3,6 +3,8 @@
 //! `why` says what a case is for. `end` is `complete`, `truncated`, `failed: …` or `malformed: …`; `saw_finish` needs to be
 //! given only where the end does not already tell.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 use spangate::dialect::openai_chat::observe::{StreamObserver, is_terminated, stream};
 use spangate::llm::observed::{ObservedStream, StreamEnd};

@@ -273,6 +273,17 @@ mod tests {
         assert_eq!(assembled["choices"][1]["message"]["content"], "a");
     }
 
+    #[test]
+    fn each_field_is_assembled_once() {
+        let seen = stream(
+            b"data: {\"id\":\"i\",\"choices\":[{\"delta\":{\"l\":[1]},\"f\":{\"n\":1}}]}\n\n\
+              data: {\"id\":\"j\",\"choices\":[{\"delta\":{\"l\":[ ]},\"f\":{\"n\":2}}]}\n\n",
+        );
+        let message = r#"{"role":"assistant","content":"","l":[1]}"#;
+        let choices = format!(r#"[{{"index":0,"message":{message},"finish_reason":null,"f":{{"n":2}}}}]"#);
+        assert_eq!(seen.assembled, Some(format!(r#"{{"id":"i","object":"chat.completion","choices":{choices}}}"#)));
+    }
+
     /// A stream made to cost: the work stays in proportion to its length.
     #[test]
     fn an_endless_supply_of_names_is_not_kept() {
