@@ -196,3 +196,144 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 const TYPICAL_MEMBERS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Rng, SeededRng};
+    use Edit::{Remove, Set};
+
+    fn spliced(text: &str, edits: &[Edit<'_>]) -> String {
+        String::from_utf8(splice(text.as_bytes(), edits).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_edit_touches_nothing_else() {
+        let cases: &[(&str, &[Edit<'_>], &str)] = &[
+            (r#"{"a":1,"model":"x","b":2}"#, &[Set("model", r#""y""#)], r#"{"a":1,"model":"y","b":2}"#),
+            (r#"{"n":12345678901234567890123,"f":1.0}"#, &[Set("f", "2")], r#"{"n":12345678901234567890123,"f":2}"#),
+            (" {\n\t\"a\" : 1 ,\r\n \"b\" :\n2 } \n", &[Set("b", "3")], " {\n\t\"a\" : 1 ,\r\n \"b\" :\n3 } \n"),
+            ("{\n  \"a\": 1\n}\n", &[Set("b", "[2]")], "{\n  \"a\": 1,\"b\":[2]\n}\n"),
+            ("{ }", &[Set("a", "1"), Set("b", "2")], r#"{"a":1,"b":2 }"#),
+            ("{}", &[Remove("a")], "{}"),
+            (r#"{"a":{"model":1},"model":2}"#, &[Set("model", "3")], r#"{"a":{"model":1},"model":3}"#),
+            (r#"{"\u006dodel":1,"é✓":"ü,}"}"#, &[Set("model", "2"), Set("é✓", "3")], r#"{"\u006dodel":2,"é✓":3}"#),
+            (r#"{"m":1,"x":0,"m":2}"#, &[Set("m", "3")], r#"{"m":3,"x":0,"m":3}"#),
+            (r#"{"m":1,"x":0,"\u006d":2}"#, &[Remove("m")], r#"{"x":0}"#),
+            (r#"{ "a":1 , "b":2 }"#, &[Remove("a")], r#"{ "b":2 }"#),
+            (r#"{ "a":1 , "b":2 }"#, &[Remove("b")], r#"{ "a":1 }"#),
+            (r#"{"a,{":1, "b":2, "c":3}"#, &[Remove("b")], r#"{"a,{":1, "c":3}"#),
+            (r#"{"a":1}"#, &[Remove("a"), Set("b", "2")], r#"{"b":2}"#),
+            (r#"{"a":1}"#, &[Remove("a")], "{}"),
+            (r#"{"a":1}"#, &[Set("a", "2"), Remove("a")], "{}"),
+            ("{}", &[Set("a", "1"), Set("a", "2")], r#"{"a":2}"#),
+            ("{}", &[Set("a", "1"), Remove("a")], "{}"),
+            ("{}", &[Set("a\"\n", "1")], r#"{"a\"\n":1}"#),
+        ];
+        for (text, edits, expected) in cases {
+            assert_eq!(spliced(text, edits), *expected, "{text} with {edits:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_members_is_read() {
+        let object = Object::parse(br#"{"a":1,"b":[ {} ],"\u0061": "z"}"#).unwrap();
+        assert_eq!((object.get("a"), object.get("b"), object.get("c")), (Some(r#""z""#), Some("[ {} ]"), None));
+        let keys: Vec<&str> = object.members().iter().map(|member| member.key.as_ref()).collect();
+        assert_eq!(keys, ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_with_its_position() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"", "expected a JSON object, found nothing at byte 0"),
+            (b" \n", "expected a JSON object, found nothing at byte 2"),
+            (b" [{}]", "expected a JSON object, found an array at byte 1"),
+            (b"\"{}\"", "expected a JSON object, found a string at byte 0"),
+            (b"<html>", "expected a JSON object, found no JSON at byte 0"),
+            (b"{\"a\":1,}", "not valid JSON: trailing comma at line 1 column 8"),
+            (b"{\"a\":\n1", "not valid JSON: EOF while parsing an object at line 2 column 1"),
+            (b"{} x", "not valid JSON: trailing characters at line 1 column 4"),
+            (b"{\"a\":01}", "not valid JSON: invalid number at line 1 column 7"),
+            (
+                b"{\"a\":\"\n\"}",
+                "not valid JSON: control character (\\u0000-\\u001F) found while parsing a string at line 1 column 6",
+            ),
+            (b"{\"a\":\"\xff\"}", "not UTF-8 at byte 6"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(Object::parse(bytes).unwrap_err().to_string(), *expected);
+        }
+    }
+
+    #[test]
+    fn depth_does_not_overflow() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
+        assert_eq!(spliced(&deep, &[]), deep);
+    }
+
+    #[test]
+    fn only_whole_strings_are_text() {
+        assert_eq!(text(r#""a\u0062\n""#).as_deref(), Some("ab\n"));
+        for value in [r#""\ud800""#, "1", "null", "[\"a\"]", ""] {
+            assert_eq!(text(value), None, "{value}");
+        }
+    }
+
+    /// Random documents and edits, held against `serde_json` and against the pieces that they were made of.
+    #[test]
+    fn any_document_keeps_all_that_no_edit_names() {
+        let mut rng = SeededRng(7);
+        for _ in 0..3000 {
+            let members: Vec<(&str, &str)> =
+                (0..rng.next_u64() % 6).map(|_| (any(&mut rng, KEYS), any(&mut rng, VALUES))).collect();
+            let mut text = format!("{}{{", any(&mut rng, SPACES));
+            for (index, (key, value)) in members.iter().enumerate() {
+                let comma = if index > 0 { "," } else { "" };
+                for piece in [comma, any(&mut rng, SPACES), key, any(&mut rng, SPACES), ":", any(&mut rng, SPACES), value] {
+                    text.push_str(piece);
+                }
+                text.push_str(any(&mut rng, SPACES));
+            }
+            text.extend([if members.is_empty() { any(&mut rng, SPACES) } else { "" }, "}", any(&mut rng, SPACES)]);
+            assert_eq!(spliced(&text, &[]), text);
+
+            let (key, value) = (any(&mut rng, &["a", "b", "model"]), any(&mut rng, VALUES));
+            let names = |written: &str| super::text(written).unwrap() == key;
+            let others: Vec<(&str, &str)> = members.iter().copied().filter(|(written, _)| !names(written)).collect();
+            let quoted = quote(key);
+            for (edit, extra) in [(Remove(key), None), (Set(key, value), Some((quoted.as_str(), value)))] {
+                let after = spliced(&text, &[edit]);
+                let object = Object::parse(after.as_bytes()).unwrap();
+                let kept: Vec<&Member<'_>> = object.members().iter().filter(|member| member.key != key).collect();
+                let expected: Vec<(Cow<'_, str>, &str)> = others.iter().map(|(k, v)| (super::text(k).unwrap(), *v)).collect();
+                assert_eq!(kept.iter().map(|m| (m.key.clone(), m.value)).collect::<Vec<_>>(), expected, "{text} → {after}");
+                let set = object
+                    .members()
+                    .iter()
+                    .filter(|member| member.key == key)
+                    .all(|member| Some(member.value) == extra.map(|e| e.1));
+                assert!(set && object.get(key) == extra.map(|e| e.1), "{text} → {after}");
+            }
+        }
+    }
+
+    fn any<'a>(rng: &mut SeededRng, from: &[&'a str]) -> &'a str {
+        from[(rng.next_u64() % from.len() as u64) as usize]
+    }
+
+    const KEYS: &[&str] =
+        &[r#""a""#, r#""b""#, r#""\u0062""#, r#""model""#, r#""m\u006fdel""#, r#""c{,:}\"""#, r#""""#, r#""✓""#];
+    const VALUES: &[&str] = &[
+        "1",
+        "-0.10e+5",
+        "98765432109876543210",
+        "null",
+        "true",
+        r#""x, \"y\" {✓}""#,
+        "[]",
+        r#"[1, {"a":[2 ,3]}]"#,
+        r#"{"model": "z","a":{}}"#,
+    ];
+    const SPACES: &[&str] = &["", "", " ", "\n", "\r\n\t "];
+}

@@ -75,3 +75,68 @@ fn title(page: &str) -> Option<String> {
     let end = start + lower.get(start..)?.find("</title")?;
     page.get(start..end).map(|title| title.split_whitespace().collect::<Vec<_>>().join(" "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::sse::Decoder;
+
+    #[test]
+    fn every_shape_of_an_error_body_is_read() {
+        let cases = [
+            (r#"{"error":{"message":"m","type":"t","param":null,"code":"c"}}"#, Some("m")),
+            (r#"{"error":"text"}"#, Some("text")),
+            (r#"{"message":" m\n"}"#, Some("m")),
+            (r#"{"detail":"text"}"#, Some("text")),
+            (
+                r#"{"detail":[{"loc":["body","messages",0],"msg":"field required","type":"missing"},{"msg":"x"}]}"#,
+                Some("body.messages.0: field required; x"),
+            ),
+            (r#"{"errors":[{"code":7,"message":"one"},{"message":"two"}],"success":false}"#, Some("one; two")),
+            (r#"{"code":429,"message":"slow"}"#, Some("slow")),
+            (r#"[{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}]"#, Some("no")),
+            (r#"{"error":{"code":5},"message":"outer"}"#, Some("outer")),
+            (r#"{"error":{"code":5}}"#, None),
+            ("upstream connect error", Some("upstream connect error")),
+            ("<!DOCTYPE html>\n<html><head><TITLE>502 Bad\n Gateway</TITLE></head>", Some("502 Bad Gateway")),
+            ("<html><body>x</body></html>", None),
+            ("  \n", None),
+            ("", None),
+            ("{}", None),
+            ("17", None),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(error_message(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let cut = error_message("é".repeat(600).as_bytes()).unwrap();
+        assert_eq!((cut.chars().count(), cut.len()), (500, 1000));
+        assert_eq!(error_message(b"\xffbad").as_deref(), Some("\u{fffd}bad"));
+    }
+
+    #[test]
+    fn a_body_has_the_four_fields() {
+        assert_eq!(
+            String::from_utf8(error_body("a \"b\"", "server_error", None, Some("c"))).unwrap(),
+            r#"{"error":{"message":"a \"b\"","type":"server_error","param":null,"code":"c"}}"#
+        );
+    }
+
+    /// Wherever a stream breaks, the error is an event of its own.
+    #[test]
+    fn a_half_sent_event_cannot_swallow_the_error() {
+        let stream = b"data: {\"a\":\"\xc3\xa9\"}\n\n: comment\r\n\r\nevent: x\rdata: 1\r\rdata: 2\r\n\r\n";
+        for cut in 0..=stream.len() {
+            let sent = &stream[..cut];
+            let event = error_event("gone", Some("stream_truncated"), &sent[cut.saturating_sub(4)..]);
+            let (mut decoder, mut last) = (Decoder::default(), None);
+            decoder.push(&[sent, &event].concat(), |event| last = Some(event)).unwrap();
+            let expected = String::from_utf8(error_body("gone", "server_error", None, Some("stream_truncated"))).unwrap();
+            assert_eq!((last.unwrap().data, decoder.rest()), (expected, false), "cut at {cut}");
+        }
+        assert!(error_event("gone", None, b"x\n\n").starts_with(b"data: "));
+    }
+}

@@ -158,3 +158,155 @@ pub(super) fn owned(value: &str) -> Option<String> {
 }
 
 const UNNAMED_ERROR: &str = "the provider reported an error and did not say which";
+
+/// Whole streams are in `tests/openai_chat.rs`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAT: &[u8] =
+        br#"{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"gpt-4o-2024","service_tier":"flex",
+        "choices":[{"index":0,"message":{"role":"assistant","content":"h\u00e9"},"finish_reason":"stop"},
+                   {"index":1,"message":{"role":"assistant","content":""},"finish_reason":"length"}],
+        "usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,
+                 "prompt_tokens_details":{"cached_tokens":5,"cache_write_tokens":2,"audio_tokens":1},
+                 "completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":4}}}"#;
+
+    #[test]
+    fn a_chat_answer_tells_its_facts() {
+        let usage = Usage {
+            input: Some(19),
+            output: Some(10),
+            cache_read: Some(5),
+            cache_write: Some(2),
+            cache_write_1h: None,
+            reasoning: Some(0),
+            audio_input: Some(1),
+            audio_output: Some(4),
+        };
+        let expected = Observed {
+            model: Some("gpt-4o-2024".into()),
+            response_id: Some("chatcmpl-1".into()),
+            finish_reasons: vec!["stop".into(), "length".into()],
+            usage,
+            service_tier: Some("flex".into()),
+        };
+        assert_eq!(answer(CHAT), expected);
+    }
+
+    #[test]
+    fn an_embeddings_answer_has_input_only() {
+        let seen =
+            answer(br#"{"object":"list","data":[{"embedding":[0.1]}],"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}"#);
+        assert_eq!(
+            seen,
+            Observed { model: Some("e".into()), usage: Usage { input: Some(8), ..Usage::default() }, ..Observed::default() }
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_absent() {
+        let absent = [
+            "",
+            "<html>",
+            "[1]",
+            "{\"model\":\"x\"",
+            "{}",
+            r#"{"id":7,"model":["x"],"choices":5,"usage":"none","service_tier":null}"#,
+            r#"{"id":"","choices":[5]}"#,
+            r#"{"choices":[{"finish_reason":null},{"finish_reason":3},{}],"usage":{"prompt_tokens":null,"completion_tokens":1.5,"prompt_cache_hit_tokens":-1}}"#,
+            r#"{"usage":{"prompt_tokens":"5","prompt_tokens_details":[],"completion_tokens_details":{"reasoning_tokens":99999999999999999999}}}"#,
+        ];
+        for body in absent {
+            assert_eq!(answer(body.as_bytes()), Observed::default(), "{body}");
+        }
+        assert_eq!(answer(b"{\"x\":\"\xff\",\"model\":\"m\"}").model.as_deref(), Some("m"));
+    }
+
+    #[test]
+    fn usage_is_normalised() {
+        let cases = [
+            (r#"{"prompt_tokens":20,"completion_tokens":30,"prompt_cache_hit_tokens":16}"#, (20, 30, Some(16))),
+            (
+                r#"{"prompt_tokens":20,"completion_tokens":30,"prompt_tokens_details":{"cached_tokens":1},"prompt_cache_hit_tokens":16}"#,
+                (20, 30, Some(1)),
+            ),
+            (
+                r#"{"prompt_tokens":20,"completion_tokens":30,"total_tokens":50,"completion_tokens_details":{"reasoning_tokens":12}}"#,
+                (20, 30, None),
+            ),
+            (
+                r#"{"prompt_tokens":20,"completion_tokens":30,"total_tokens":62,"completion_tokens_details":{"reasoning_tokens":12}}"#,
+                (20, 42, None),
+            ),
+        ];
+        for (written, (input, output, cache_read)) in cases {
+            let seen = usage(written);
+            assert_eq!((seen.input, seen.output, seen.cache_read), (Some(input), Some(output), cache_read), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_role_is_no_token() {
+        let pieces = [
+            (": ping\n\n", false),
+            ("data: {\"choices\":[]}\n\n", false),
+            ("data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n", false),
+            ("data: {\"choices\":[{\"delta\":{\"reasoning\":\"h\"}}]}\n", false),
+            ("\n", true),
+        ];
+        let mut observer = StreamObserver::default();
+        for (piece, seen) in pieces {
+            observer.push(piece.as_bytes());
+            assert_eq!(observer.first_token_seen(), seen, "{piece}");
+        }
+    }
+
+    #[test]
+    fn odd_types_in_a_chunk_break_nothing() {
+        let seen = stream(
+            b"data: {\"id\":7,\"model\":[\"x\"],\"choices\":[{\"index\":\"0\",\"delta\":\"x\",\"finish_reason\":3},5,{\"index\":-1,\"delta\":{\"content\":\"a\",\"role\":5,\"l\":[ ],\"tool_calls\":[7,{\"index\":0,\"function\":\"f\"}]}}],\"usage\":{\"prompt_tokens\":1.5}}\n\n\
+              data: {\"choices\":{}}\n\ndata: {\"choices\":null,\"usage\":5}\n\ndata: {\"foo\":1}\n\ndata:\n\ndata: [DONE]\n\n",
+        );
+        assert_eq!((seen.end, seen.observed), (StreamEnd::Complete, Observed::default()));
+        let assembled: serde_json::Value = serde_json::from_str(&seen.assembled.unwrap()).unwrap();
+        assert_eq!(assembled["choices"][1]["message"]["content"], "a");
+    }
+
+    #[test]
+    fn each_field_is_assembled_once() {
+        let seen = stream(
+            b"data: {\"id\":\"i\",\"choices\":[{\"delta\":{\"l\":[1]},\"f\":{\"n\":1}}]}\n\n\
+              data: {\"id\":\"j\",\"choices\":[{\"delta\":{\"l\":[ ]},\"f\":{\"n\":2}}]}\n\n",
+        );
+        let message = r#"{"role":"assistant","content":"","l":[1]}"#;
+        let choices = format!(r#"[{{"index":0,"message":{message},"finish_reason":null,"f":{{"n":2}}}}]"#);
+        assert_eq!(seen.assembled, Some(format!(r#"{{"id":"i","object":"chat.completion","choices":{choices}}}"#)));
+    }
+
+    /// A stream made to cost: the work stays in proportion to its length.
+    #[test]
+    fn an_endless_supply_of_names_is_not_kept() {
+        let fields: String = (0..20_000).map(|n| format!("\"k{n}\":1,")).collect();
+        let choices: String = (0..20_000).map(|n| format!("{{\"index\":{}}},", 20_000 - n)).collect();
+        let event = format!("data: {{{fields}\"choices\":[{choices}{{\"delta\":{{{fields}\"content\":\"x\"}}}}]}}\n\n");
+        assert!(stream(event.as_bytes()).assembled.unwrap().len() < 20_000);
+        assert_eq!(stream(&vec![b'x'; 2 << 20]).end, StreamEnd::Malformed("a line is longer than 1 MiB".into()));
+    }
+
+    #[test]
+    fn the_tail_shows_the_terminator() {
+        for tail in [
+            "data: [DONE]",
+            "data: [DONE]\n\n",
+            "data:[DONE]\r\n\r\n",
+            "}\r\rdata:  [DONE] \r\r",
+            "\n\ndata: [DONE]\n\n: bye\n\n",
+        ] {
+            assert!(is_terminated(tail.as_bytes()), "{tail:?}");
+        }
+        for tail in ["", "data: [DON", "data: {}\n\n", "data: \"[DONE]\"", "x data: [DONE]\n\n", "data: [DONE]\"}\n\n"] {
+            assert!(!is_terminated(tail.as_bytes()), "{tail:?}");
+        }
+    }
+}

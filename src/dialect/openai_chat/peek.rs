@@ -133,3 +133,93 @@ impl fmt::Display for PeekError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_request_is_looked_at() {
+        let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"model"}],"stream":true,
+            "stream_options":{"include_usage":true},"user":"u\u00e9"}"#;
+        let peeked = peek(body.as_bytes()).unwrap();
+        assert_eq!(peeked.model, Some(Cow::Borrowed("gpt-4o")));
+        assert_eq!(peeked.user.as_deref(), Some("ué"));
+        assert!(peeked.stream && peeked.include_usage);
+        assert!(peeked.attributes().is_empty());
+    }
+
+    #[test]
+    fn null_is_absent() {
+        for body in
+            ["{}", r#"{"model":null,"stream":null,"stream_options":null,"user":null,"temperature":null,"stop":null,"n":null}"#]
+        {
+            let peeked = peek(body.as_bytes()).unwrap();
+            assert_eq!((&peeked.model, peeked.stream, peeked.include_usage, &peeked.user), (&None, false, false, &None));
+            assert_eq!(peeked.attributes(), []);
+        }
+        assert!(!peek(br#"{"stream_options":{"include_usage":null}}"#).unwrap().include_usage);
+    }
+
+    #[test]
+    fn a_field_of_the_wrong_type_is_named() {
+        let cases = [
+            (r#"{"model":7}"#, "'model' must be a string, not a number"),
+            (r#"{"model":{"a":1}}"#, "'model' must be a string, not an object"),
+            (r#"{"model":"\ud800"}"#, "'model' must be a string, not one with a broken escape"),
+            (r#"{"stream":"true"}"#, "'stream' must be a boolean, not a string"),
+            (r#"{"stream":1}"#, "'stream' must be a boolean, not a number"),
+            (r#"{"stream_options":[]}"#, "'stream_options' must be an object, not an array"),
+            (r#"{"stream_options":{"include_usage":"yes"}}"#, "'include_usage' must be a boolean, not a string"),
+            ("[]", "expected a JSON object, found an array at byte 0"),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(peek(body.as_bytes()).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_only_recorded_may_be_anything() {
+        let body = r#"{"user":5,"max_tokens":"many","temperature":[],"top_p":1e999,"stop":[1],"seed":1.5,"response_format":"json","modalities":7}"#;
+        let peeked = peek(body.as_bytes()).unwrap();
+        assert_eq!((peeked.user.as_deref(), peeked.attributes()), (None, vec![]));
+    }
+
+    #[test]
+    fn parameters_become_attributes() {
+        let cases = [
+            (r#"{"max_tokens":5}"#, "gen_ai.request.max_tokens", json!(5)),
+            (r#"{"max_tokens":5,"max_completion_tokens":6}"#, "gen_ai.request.max_tokens", json!(6)),
+            (r#"{"temperature":1}"#, "gen_ai.request.temperature", json!(1.0)),
+            (r#"{"top_p":0.25}"#, "gen_ai.request.top_p", json!(0.25)),
+            (r#"{"frequency_penalty":-2}"#, "gen_ai.request.frequency_penalty", json!(-2.0)),
+            (r#"{"presence_penalty":0}"#, "gen_ai.request.presence_penalty", json!(0.0)),
+            (r#"{"top_k":40}"#, "gen_ai.request.top_k", json!(40.0)),
+            (r#"{"stop":"a"}"#, "gen_ai.request.stop_sequences", json!(["a"])),
+            (r#"{"stop":["a","b"]}"#, "gen_ai.request.stop_sequences", json!(["a", "b"])),
+            (r#"{"seed":-3}"#, "gen_ai.request.seed", json!(-3)),
+            (r#"{"n":2}"#, "gen_ai.request.choice.count", json!(2)),
+            (r#"{"response_format":{"type":"text"}}"#, "gen_ai.output.type", json!("text")),
+            (r#"{"response_format":{"type":"json_schema","json_schema":{}}}"#, "gen_ai.output.type", json!("json")),
+            (r#"{"modalities":["text","audio"]}"#, "gen_ai.output.type", json!("speech")),
+            (r#"{"encoding_format":"base64"}"#, "gen_ai.request.encoding_formats", json!(["base64"])),
+            (r#"{"dimensions":256}"#, "gen_ai.embeddings.dimension.count", json!(256)),
+        ];
+        for (body, name, value) in cases {
+            assert_eq!(peek(body.as_bytes()).unwrap().attributes(), [(name, value)], "{body}");
+        }
+        assert_eq!(peek(br#"{"n":1}"#).unwrap().attributes(), []);
+    }
+
+    #[test]
+    fn edits_are_seen_when_the_body_is_peeked_again() {
+        let body = br#"{"model":"a", "stream":false,"seed":12345678901234567890,"max_tokens":9}"#;
+        let edits = [Edit::Set("model", r#""b""#), Edit::Set("stream", "true"), Edit::Remove("max_tokens"), Edit::Set("n", "2")];
+        let sent = peek(body).unwrap().splice(&edits);
+        assert_eq!(sent, br#"{"model":"b", "stream":true,"seed":12345678901234567890,"n":2}"#);
+        let again = peek(&sent).unwrap();
+        assert_eq!((again.model.as_deref(), again.stream), (Some("b"), true));
+        assert_eq!(again.attributes(), [("gen_ai.request.choice.count", json!(2))]);
+    }
+}
