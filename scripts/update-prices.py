@@ -20,6 +20,8 @@ DROPPED = {"source", "max_input"}
 FIRST = ["input", "output", "cache_read", "cache_write", "cache_write_1h", "cache_write_12h", "reasoning", "input_audio",
          "output_audio"]
 LAST = ["tiers", "batch", "flex", "priority", "off_peak", "mode", "max_output", "caps", "match"]
+# The mock provider's models are no one's product; they cost something so that a cost can be seen.
+OURS = {"mock/mock": {"input": 1e-06, "output": 2e-06, "mode": "chat", "match": ["^mock-"]}}
 NOT_PRICES = {"mode", "max_output", "caps", "match"}
 
 
@@ -30,7 +32,8 @@ def main():
     options = arguments.parse_args()
 
     source = json.loads(options.source.read_text())
-    new = {name: reduced(source["models"][name]) for name in sorted(source["models"])}
+    models = source["models"] | OURS
+    new = {name: reduced(models[name]) for name in sorted(models)}
     text = rendered(source["generated_from"], new)
     present = TARGET.read_text() if TARGET.exists() else '{"models": {}}'
     report(json.loads(present)["models"], new)

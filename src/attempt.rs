@@ -304,7 +304,7 @@ fn prepare<'c>(call: &Call<'c>, target: &Target) -> Result<Prepared<'c>, Gateway
         Dialect::Anthropic => {
             let options = translate::Options {
                 default_max_tokens: call.settings.default_max_tokens,
-                max_output_tokens: cost::max_output(provider.id, model.as_deref().unwrap_or_default()),
+                max_output_tokens: cost::max_output(provider.id, model.as_deref().unwrap_or_default()).map(u64::from),
                 caps: Caps::from_flags(cost::caps(provider.id, model.as_deref().unwrap_or_default())),
             };
             let translated =

@@ -9,6 +9,7 @@ use crate::api;
 use crate::attempt::{self, Answer, Call, Ending, Streaming, Tried};
 use crate::auth::{self, Caller};
 use crate::config::{self, Config, CredentialSource, Policy};
+use crate::consume::Store;
 use crate::deliver;
 use crate::dialect::openai_chat::{error as openai_error, peek};
 use crate::error::GatewayError;
@@ -66,34 +67,40 @@ pub enum ReplyBody<N> {
 }
 
 /// What a path is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Endpoint {
     Call(Operation, &'static str),
     Health,
     Preflight,
-    Read,
+    Read(api::Route),
 }
 
 /// Answers one request.
 pub async fn handle<W: World>(world: &W, settings: &Rc<Settings>, head: Head) -> Reply<W::Native> {
     let endpoint = match endpoint(&head.method, &head.path) {
-        Ok(Endpoint::Health) => return own(200, format!(r#"{{"status":"ok","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))),
-        Ok(Endpoint::Preflight) => return preflight(&head.headers),
         Ok(endpoint) => endpoint,
         Err(error) => return refusal(&error),
     };
-    let caller = match auth::authenticate(&head.headers, settings) {
-        Ok(caller) => caller,
-        Err(error) => return refusal(&error),
-    };
+    let authenticated = || auth::authenticate(&head.headers, settings);
     match endpoint {
-        Endpoint::Call(operation, route) => call(world, settings, head, caller, (operation, route)).await,
-        Endpoint::Health | Endpoint::Preflight | Endpoint::Read => {
-            match api::respond(&head.path, &head.query, &caller.workspace, &world.db(), &world.objects()).await {
-                Ok(body) => own(200, body),
-                Err(error) => refusal(&error),
-            }
-        }
+        Endpoint::Health => own(200, format!(r#"{{"status":"ok","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))),
+        Endpoint::Preflight => preflight(&head.headers),
+        Endpoint::Call(operation, route) => match authenticated() {
+            Ok(caller) => call(world, settings, head, caller, (operation, route)).await,
+            Err(error) => refusal(&error),
+        },
+        Endpoint::Read(route) => match authenticated() {
+            Ok(caller) => read(world, &route, &head.query, &caller).await,
+            Err(error) => refusal(&error),
+        },
+    }
+}
+
+async fn read<W: World>(world: &W, route: &api::Route, query: &str, caller: &Caller) -> Reply<W::Native> {
+    let store = Store { db: &world.db(), objects: &world.objects() };
+    match api::respond(route, query, &caller.workspace, store).await {
+        Ok(answer) => own(answer.status, answer.body),
+        Err(error) => refusal(&error),
     }
 }
 
@@ -103,8 +110,7 @@ fn endpoint(method: &str, path: &str) -> Result<Endpoint, GatewayError> {
         "/health" => (Endpoint::Health, "GET"),
         "/v1/chat/completions" => (Endpoint::Call(Operation::Chat, "/v1/chat/completions"), "POST"),
         "/v1/embeddings" => (Endpoint::Call(Operation::Embeddings, "/v1/embeddings"), "POST"),
-        _ if api::is_route(path) => (Endpoint::Read, "GET"),
-        _ => return Err(GatewayError::NotFound),
+        _ => (Endpoint::Read(api::route(path).ok_or(GatewayError::NotFound)?), "GET"),
     };
     match method {
         "OPTIONS" => Ok(Endpoint::Preflight),

@@ -1,6 +1,6 @@
 //! The Rust face of `bridge.js`: declarations only.
 
-use js_sys::{Array, Function, Object, Promise, Uint8Array};
+use js_sys::{Array, Object, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/src/edge/bridge.js")]
@@ -107,9 +107,4 @@ extern "C" {
 pub fn words(error: &JsValue) -> String {
     let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
     message.or_else(|| error.as_string()).unwrap_or_else(|| String::from(error.unchecked_ref::<Object>().to_string()))
-}
-
-/// A Rust closure as a plain function.
-pub fn function(closure: JsValue) -> Function {
-    closure.unchecked_into()
 }
