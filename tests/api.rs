@@ -1,5 +1,7 @@
 //! The read API: what was stored is what is told, page by page, by key.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
 mod support;
 
 use serde_json::{Value, json};
