@@ -51,6 +51,11 @@ pub struct Provider {
 }
 
 impl Provider {
+    /// Whether it lives inside the gateway and costs nothing.
+    pub fn is_mock(&self) -> bool {
+        self.base_url.is_some_and(|url| url.starts_with("mock:"))
+    }
+
     /// The path of `operation` below the base URL; `None` where the provider does not have it.
     pub fn endpoint(&self, operation: Operation) -> Option<&'static str> {
         self.endpoints.iter().find(|(have, _)| *have == operation).map(|(_, path)| *path)

@@ -35,18 +35,23 @@ pub struct GuardRecord {
     pub first: Option<UnixMillis>,
     /// When the last one did.
     pub ended: UnixMillis,
+    /// Bytes of the stream, kept or not.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
-/// How a guarded stream ended.
+/// How the connection of a guarded stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardEnd {
     /// The caller left.
     ClientGone,
     /// The upstream closed it.
-    Complete,
-    /// It broke.
-    Cut,
+    Closed,
+    /// The upstream broke it.
+    Reset,
+    /// Nothing came for too long.
+    Stalled,
 }
 
 impl QueueRecord {
