@@ -1,5 +1,4 @@
 //! Calls to store: a request and its attempts, each ten milliseconds after the other.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use super::{TestDb, TestObjects, block_on};
 use spangate::consume::{self, Message, MessageOutcome, Store};

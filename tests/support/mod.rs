@@ -1,5 +1,5 @@
 //! The world of `ports`, small enough to break on purpose: SQLite with D1's limits, objects in a map, and an executor.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test binary uses its own part; a test may")]
 
 pub mod calls;
 
