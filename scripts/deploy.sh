@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Deploys into the Cloudflare account that wrangler is logged in to. What exists already is left as it is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/toolchain.sh
+ensure_node_modules
+export WRANGLER_SEND_METRICS=false
+
+create() { # what, then the command; an "already exists" is fine
+  local what="$1" output; shift
+  if output="$("$@" 2>&1)"; then say "created $what"; return; fi
+  case "$output" in
+    *"already exists"*|*"already taken"*|*"10004"*|*"11009"*) say "$what exists" ;;
+    *) printf '%s\n' "$output" >&2; die "could not create $what" ;;
+  esac
+}
+
+say "1. queues (wrangler deploy does not create them)"
+create "queue spangate-logs" npx wrangler queues create spangate-logs
+create "queue spangate-logs-dlq" npx wrangler queues create spangate-logs-dlq
+say "2. storage"
+create "D1 database spangate" npx wrangler d1 create spangate
+create "R2 bucket spangate-bodies" npx wrangler r2 bucket create spangate-bodies
+say "3. build and deploy"
+npx wrangler deploy
+say "4. migrations"
+CI=1 npx wrangler d1 migrations apply DB --remote
+if ! npx wrangler secret list 2>/dev/null | grep -q GATEWAY_ADMIN_KEY; then
+  say "5. the gateway has no key yet and answers 503 until it has one. Set it with:"
+  echo "   npx wrangler secret put GATEWAY_ADMIN_KEY"
+  say "   and, for providers whose key your callers do not bring:"
+  echo "   npx wrangler secret put OPENAI_API_KEY"
+fi
