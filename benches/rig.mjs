@@ -136,7 +136,7 @@ const config :Workerd.Config = (
   sockets = [${sockets.map(socket => `(name = "${socket}", address = "127.0.0.1:0", http = (), service = "${socket}")`).join(', ')}]);
 `,
   );
-  const { child, stop, first } = launch(workerd, ['serve', '--control-fd=3', config], ['ignore', 'inherit', 'inherit', 'pipe']);
+  const { child, stop, first } = launch(workerd, ['serve', '--control-fd=3', config], ['ignore', process.stderr, 'inherit', 'pipe']);
   const listening = await first(child.stdio[3], sockets.length);
   const port = Object.fromEntries(listening.map(line => JSON.parse(line)).map(({ socket, port }) => [socket, port]));
   return { name, pid: child.pid, stop, port };

@@ -119,7 +119,8 @@ async function prove(worker, kind, count) {
 
 /** One turn of wrk. Its end cuts `connections` requests off, hence the slack in what may have been recorded. */
 async function turn(worker, kind) {
-  const [before, cpuBefore, upstreamBefore] = [await worker.received(), cpuSeconds(worker.pid), cpuSeconds(upstream.pid)];
+  const [before, answeredBefore] = [await worker.received(), await upstream.answered()];
+  const [cpuBefore, upstreamBefore] = [cpuSeconds(worker.pid), cpuSeconds(upstream.pid)];
   const totals = await wrk(worker.url, { connections, seconds, ...load(kind) });
   const upstreamBusy = (cpuSeconds(upstream.pid) - upstreamBefore) / totals.seconds;
   await sleep(100); // what was left to waitUntil
@@ -127,7 +128,9 @@ async function turn(worker, kind) {
   const got = difference(await settled(worker), before);
 
   const { requests } = totals;
+  const answered = (await upstream.answered()) - answeredBefore;
   demand(requests > 0 && totals.bad === 0 && totals.broken === 0, `${worker.name}: ${totals.bad} answers were errors, ${totals.broken} did not come`);
+  demand(requests <= answered && answered <= requests + connections, `${worker.name}: ${requests} requests became ${answered} calls of the provider`);
   const [least, most] = [requests * worker.records, (requests + connections) * worker.records];
   demand(got.malformed === 0 && least <= got.records && got.records <= most, `${worker.name}: ${requests} requests left ${got.records} records, ${got.malformed} messages malformed`);
   return {
@@ -255,7 +258,7 @@ function markdown({ chat, stream, proofs, starts, size }) {
     '', 'One answer:', '', chatTable(chat),
     '', `A stream of ${EVENTS} events, one a millisecond on each connection:`, '', streamTable(stream),
     '', 'Records received by the sink:', '', recordTable(proofs, chat),
-    '', `Start-up, from the spawning of workerd to the first 200, median of ${STARTS}: ${started}.`,
+    '', `Start-up, from the spawning of workerd to the first 200, fastest of ${STARTS}: ${started}.`,
   ];
   if (!recorded) return [...lines, '', 'This Worker was not built: no row, no size.'].join('\n');
   const [score, delay] = [chat.gateway.rateOf_least.median, starts.gateway - starts.forward];
@@ -300,7 +303,7 @@ for (const [index, worker] of workers.entries()) {
   demand(calls <= chat[worker.name].requests / 100, `${worker.name} went to D1 or R2 ${calls} times on the hot path`);
   worker.stop();
 }
-const starts = Object.fromEntries([...(await measureStarts(CONTENDERS, sink))].map(([name, times]) => [name, median(times)]));
+const starts = Object.fromEntries([...(await measureStarts(CONTENDERS, sink))].map(([name, times]) => [name, Math.min(...times)]));
 const figures = { chat, stream, proofs, starts, size: recorded ? bundle() : null };
 
 if (options.write) writeInto(join(here, 'README.md'), markdown(figures));
