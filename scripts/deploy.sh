@@ -21,10 +21,14 @@ create "queue spangate-logs-dlq" npx wrangler queues create spangate-logs-dlq
 say "2. storage"
 create "D1 database spangate" npx wrangler d1 create spangate
 create "R2 bucket spangate-bodies" npx wrangler r2 bucket create spangate-bodies
-say "3. build and deploy"
-npx wrangler deploy
-say "4. migrations"
-CI=1 npx wrangler d1 migrations apply DB --remote
+say "3. migrations, before the code that needs them"
+# Migrations of a remote database want its id, which is the account's and not the project's: it goes into a copy.
+id="$(npx wrangler d1 list --json | node -e 'let t="";process.stdin.on("data",d=>t+=d).on("end",()=>console.log(JSON.parse(t.slice(t.indexOf("["))).find(d=>d.name==="spangate")?.uuid??""))')"
+[ -n "$id" ] || die "the D1 database spangate is not in the account's list"
+sed "s/^database_name = \"spangate\"/&\ndatabase_id = \"$id\"/" wrangler.toml > wrangler.deploy.toml
+CI=1 npx wrangler d1 migrations apply DB --remote -c wrangler.deploy.toml
+say "4. build and deploy"
+npx wrangler deploy -c wrangler.deploy.toml
 if ! npx wrangler secret list 2>/dev/null | grep -q GATEWAY_ADMIN_KEY; then
   say "5. the gateway has no key yet and answers 503 until it has one. Set it with:"
   echo "   npx wrangler secret put GATEWAY_ADMIN_KEY"
