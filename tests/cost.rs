@@ -191,9 +191,10 @@ fn a_region_multiplies_the_tokens_but_not_the_fees() {
 #[test]
 fn what_is_unknown_is_not_zero() {
     let some = usage(10, 10, &[]);
-    for key in ["openai/no-such-model", "no-such-provider/gpt-4o", "mock/gpt-4o", "openai/", "/gpt-4o", "openai/dall-e-3"] {
+    for key in ["openai/no-such-model", "no-such-provider/gpt-4o", "mock/gpt-4o", "openai/", "/gpt-4o"] {
         assert_eq!(pico(key, some), None, "{key}");
     }
+    assert_eq!(pico("openai/1024-x-1024/gpt-image-1.5", usage(0, 0, &[])), None, "priced by the image");
     assert_eq!(pico("openai/gpt-4o", Usage::default()), None, "no usage");
     assert_eq!(pico("cohere/command-a-plus-05-2026", Usage::default()), None, "no usage of a free model");
     assert_eq!(pico("openai/gpt-4o", Usage { input: Some(10), ..Usage::default() }), None, "no output count");
