@@ -252,13 +252,15 @@ fn the_model_that_answered_is_billed_before_the_one_asked_for() {
 
 #[test]
 fn an_answer_is_billed_by_what_was_observed_of_it() {
+    let of = |provider, observed: &Observed, requested| cost::of(provider, observed, requested, UnixMillis(0)); // off-peak
     let mut observed = Observed { model: Some("gpt-4o-2024-11-20".into()), usage: usage(1000, 0, &[]), ..Observed::default() };
-    assert_eq!(cost::of("openai", &observed, Some("gpt-5.6")), Some(2_500_000_000));
+    assert_eq!(of("openai", &observed, Some("gpt-5.6")), Some(2_500_000_000));
     observed.service_tier = Some("priority".into());
-    assert_eq!(cost::of("openai", &observed, None), Some(4_250_000_000));
+    assert_eq!(of("openai", &observed, None), Some(4_250_000_000));
     observed = Observed { usage: observed.usage, ..Observed::default() };
-    assert_eq!(cost::of("openai", &observed, Some("gpt-4o")), Some(2_500_000_000));
-    assert_eq!(cost::of("openai", &observed, None), None);
+    assert_eq!(of("openai", &observed, Some("gpt-4o")), Some(2_500_000_000));
+    assert_eq!(of("openai", &observed, None), None);
+    assert_eq!(of("deepseek", &observed, Some("deepseek-v4-pro")), Some(660_000_000));
 }
 
 #[test]
