@@ -221,7 +221,7 @@ fn whole<N>(
         headers_at: Some(headers_at),
         status_code: Some(status),
         error,
-        cost_pico_usd: cost::of(target.provider.id, &observed, prepared.model.as_deref()),
+        cost_pico_usd: cost::of(target.provider.id, &observed, prepared.model.as_deref(), headers_at),
         observed,
         bytes_out: upstream_length,
         request,

@@ -405,7 +405,7 @@ impl Session {
                 first_token_at: passed.first_at,
                 status_code: Some(status),
                 error: error.clone(),
-                cost_pico_usd: cost::of(provider, &observed, model.as_deref()),
+                cost_pico_usd: cost::of(provider, &observed, model.as_deref(), headers_at),
                 observed,
                 stream: true,
                 bytes_out: passed.total_bytes,

@@ -112,7 +112,8 @@ pub fn finish_guard(record: GuardRecord) -> CallRecord {
         span.response_model = stream.observed.model.clone();
         span.usage = stream.observed.usage;
         span.usage_source = if span.usage.is_known() { UsageSource::Reported } else { UsageSource::None };
-        span.cost_pico_usd = provider.and_then(|provider| cost::of(provider.id, &stream.observed, span.request_model.as_deref()));
+        span.cost_pico_usd =
+            provider.and_then(|provider| cost::of(provider.id, &stream.observed, span.request_model.as_deref(), span.start));
     }
     let last = call.spans.len().saturating_sub(1);
     for (index, span) in call.spans.iter_mut().enumerate().filter(|(index, _)| *index == 0 || *index == last) {

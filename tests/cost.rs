@@ -191,9 +191,10 @@ fn a_region_multiplies_the_tokens_but_not_the_fees() {
 #[test]
 fn what_is_unknown_is_not_zero() {
     let some = usage(10, 10, &[]);
-    for key in ["openai/no-such-model", "no-such-provider/gpt-4o", "mock/gpt-4o", "openai/", "/gpt-4o", "openai/dall-e-3"] {
+    for key in ["openai/no-such-model", "no-such-provider/gpt-4o", "mock/gpt-4o", "openai/", "/gpt-4o"] {
         assert_eq!(pico(key, some), None, "{key}");
     }
+    assert_eq!(pico("openai/1024-x-1024/gpt-image-1.5", usage(0, 0, &[])), None, "priced by the image");
     assert_eq!(pico("openai/gpt-4o", Usage::default()), None, "no usage");
     assert_eq!(pico("cohere/command-a-plus-05-2026", Usage::default()), None, "no usage of a free model");
     assert_eq!(pico("openai/gpt-4o", Usage { input: Some(10), ..Usage::default() }), None, "no output count");
@@ -251,13 +252,15 @@ fn the_model_that_answered_is_billed_before_the_one_asked_for() {
 
 #[test]
 fn an_answer_is_billed_by_what_was_observed_of_it() {
+    let of = |provider, observed: &Observed, requested| cost::of(provider, observed, requested, UnixMillis(0)); // off-peak
     let mut observed = Observed { model: Some("gpt-4o-2024-11-20".into()), usage: usage(1000, 0, &[]), ..Observed::default() };
-    assert_eq!(cost::of("openai", &observed, Some("gpt-5.6")), Some(2_500_000_000));
+    assert_eq!(of("openai", &observed, Some("gpt-5.6")), Some(2_500_000_000));
     observed.service_tier = Some("priority".into());
-    assert_eq!(cost::of("openai", &observed, None), Some(4_250_000_000));
+    assert_eq!(of("openai", &observed, None), Some(4_250_000_000));
     observed = Observed { usage: observed.usage, ..Observed::default() };
-    assert_eq!(cost::of("openai", &observed, Some("gpt-4o")), Some(2_500_000_000));
-    assert_eq!(cost::of("openai", &observed, None), None);
+    assert_eq!(of("openai", &observed, Some("gpt-4o")), Some(2_500_000_000));
+    assert_eq!(of("openai", &observed, None), None);
+    assert_eq!(of("deepseek", &observed, Some("deepseek-v4-pro")), Some(660_000_000));
 }
 
 #[test]

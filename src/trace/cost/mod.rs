@@ -38,10 +38,10 @@ pub fn max_output(provider: &str, model: &str) -> Option<u32> {
 }
 
 /// The cost of one answer in 1e-12 US dollars: the model that it names is billed, else the one asked for.
-pub fn of(provider: &str, observed: &Observed, requested: Option<&str>) -> Option<u64> {
+pub fn of(provider: &str, observed: &Observed, requested: Option<&str>, at: UnixMillis) -> Option<u64> {
     let models: Vec<&str> = observed.model.as_deref().into_iter().chain(requested).collect();
     let service_tier = observed.service_tier.as_deref();
-    let bill = Bill { provider, models: &models, usage: observed.usage, service_tier, ..Bill::default() };
+    let bill = Bill { provider, models: &models, usage: observed.usage, service_tier, at: Some(at), ..Bill::default() };
     cost(&bill).map(|cost| cost.total_pico_usd)
 }
 

@@ -71,19 +71,7 @@ impl Entry {
 
     /// The model of `provider` whose longest rule fits the name; a rule is `=whole`, `^start`, `*part` or `$end`.
     pub fn matching(provider: &str, model: &str) -> Option<Entry> {
-        let mut groups = Reader(TABLE.rules);
-        let mut best = (0, None);
-        while !groups.0.is_empty() {
-            let (name, length) = (groups.text(), groups.u16());
-            let mut rules = Reader(groups.take(length));
-            while name == provider && !rules.0.is_empty() {
-                let (rule, place) = (rules.text(), rules.u16());
-                if rule.len() > best.0 && fits(rule, model) {
-                    best = (rule.len(), Some(Entry(place)));
-                }
-            }
-        }
-        best.1
+        longest_fit(rules(provider), model)
     }
 
     pub fn price(self) -> Price {
@@ -109,6 +97,22 @@ impl Entry {
     pub fn max_output(self) -> Option<u32> {
         TABLE.outputs.get(self.0).map(|place| u32_at(TABLE.limits, *place)).filter(|limit| *limit > 0)
     }
+}
+
+/// The rules of a provider, each with its entry.
+fn rules(provider: &str) -> impl Iterator<Item = (&'static str, Entry)> {
+    let mut groups = Reader(TABLE.rules);
+    let mut rules = Reader(&[]);
+    while rules.0.is_empty() && !groups.0.is_empty() {
+        let (name, length) = (groups.text(), groups.u16());
+        let group = groups.take(length);
+        rules.0 = if name == provider { group } else { &[] };
+    }
+    std::iter::from_fn(move || (!rules.0.is_empty()).then(|| (rules.text(), Entry(rules.u16()))))
+}
+
+fn longest_fit(rules: impl Iterator<Item = (&'static str, Entry)>, model: &str) -> Option<Entry> {
+    rules.filter(|(rule, _)| fits(rule, model)).max_by_key(|(rule, _)| rule.len()).map(|(_, entry)| entry)
 }
 
 fn fits(rule: &str, model: &str) -> bool {
@@ -217,4 +221,27 @@ static TABLE: Table = {
 const fn section(bytes: &'static [u8]) -> (&'static [u8], &'static [u8]) {
     let (length, rest) = bytes.split_first_chunk().expect("a section begins with its length");
     rest.split_at(u32::from_le_bytes(*length) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_rule_that_fits_wins() {
+        let rules = [("^gpt-4", 1), ("*gpt-4o", 2), ("$-audio", 3), ("=gpt-4o-mini", 4), ("^gpt", 5)];
+        let cases = [
+            ("gpt-4o-x", Some(2)),
+            ("gpt-4-x", Some(1)),
+            ("gpt-4o-audio", Some(3)),
+            ("gpt-4o-mini", Some(4)),
+            ("gpt-5", Some(5)),
+            ("my-gpt-4", None),
+            ("", None),
+        ];
+        for (model, expected) in cases {
+            let entries = rules.into_iter().map(|(rule, place)| (rule, Entry(place)));
+            assert_eq!(longest_fit(entries, model), expected.map(Entry), "{model}");
+        }
+    }
 }
