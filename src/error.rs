@@ -54,6 +54,10 @@ pub enum GatewayError {
     UnknownRecord(&'static str, String),
     /// Missing or wrong gateway key.
     Unauthorized,
+    /// The provider does not have the operation; the text names both, and the target.
+    UnsupportedOperation(String),
+    /// An upstream's answer that is no answer; the text says why.
+    UpstreamMalformed(String),
     /// Understood, and not there yet (or not for that provider); the text names it.
     Unsupported(String),
 }
@@ -113,6 +117,8 @@ impl GatewayError {
                 "invalid_api_key",
                 "Missing or unknown gateway key: send it as x-portkey-api-key or as a bearer token.".to_owned(),
             ),
+            UnsupportedOperation(what) => (400, "unsupported_operation", what.clone()),
+            UpstreamMalformed(why) => (502, "upstream_malformed", why.clone()),
             Unsupported(what) => (501, "not_supported", format!("Not supported: {what}")),
         };
         Public { status, code, kind: openai_type(status), message }

@@ -7,6 +7,7 @@
 use crate::random::Rng;
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// Stamps an opaque text id as a type of its own.
@@ -135,6 +136,70 @@ impl Workspace {
     }
 }
 
+impl TraceId {
+    /// A new one of ours: `uuid v4` with hyphens.
+    pub fn random(rng: &mut dyn Rng) -> TraceId {
+        let mut bytes = [0; 16];
+        rng.fill(&mut bytes);
+        let bits = u128::from_be_bytes(bytes) & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+        let hex = format!("{bits:032x}");
+        let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| hex.get(range).unwrap_or_default());
+        TraceId(groups.join("-"))
+    }
+}
+
+impl SpanId {
+    /// A new one of ours: 16 hex digits, so that its OpenTelemetry side reads the same.
+    pub fn random(rng: &mut dyn Rng) -> SpanId {
+        OtelSpanId::random(rng).into()
+    }
+}
+
+impl From<OtelTraceId> for TraceId {
+    fn from(id: OtelTraceId) -> TraceId {
+        TraceId(id.to_string())
+    }
+}
+
+impl From<OtelSpanId> for SpanId {
+    fn from(id: OtelSpanId) -> SpanId {
+        SpanId(id.to_string())
+    }
+}
+
+impl Workspace {
+    /// What keeps equal trace ids of two owners apart (otel.md §1.3). Empty for the workspace `default`, so that a
+    /// deployment with one owner derives what anyone would derive.
+    pub fn namespace(&self) -> &str {
+        if self.0 == "default" { "" } else { &self.0 }
+    }
+}
+
+impl OtelTraceId {
+    /// The id that `raw` always has inside `namespace` (otel.md §1.3). Hex and UUIDs are globally meaningful already and
+    /// stay what they are; 16 digits are padded on the left; anything else is hashed.
+    pub fn derive(namespace: &str, raw: &TraceId) -> OtelTraceId {
+        let text = raw.as_str();
+        let given = match text.len() {
+            16 => OtelTraceId::from_hex(&format!("{text:0>32}")),
+            36 if text.bytes().enumerate().all(|(at, byte)| matches!(at, 8 | 13 | 18 | 23) == (byte == b'-')) => {
+                OtelTraceId::from_hex(&text.replace('-', ""))
+            }
+            _ => OtelTraceId::from_hex(text),
+        };
+        given.unwrap_or_else(|| OtelTraceId::nonzero(hash([b"trace", namespace.as_bytes(), text.as_bytes()])))
+    }
+}
+
+impl OtelSpanId {
+    /// The id that `raw` always has inside `trace` (otel.md §1.4). The trace is hashed in because some backends keep span
+    /// ids globally unique.
+    pub fn derive(trace: OtelTraceId, raw: &SpanId) -> OtelSpanId {
+        let text = raw.as_str();
+        OtelSpanId::from_hex(text).unwrap_or_else(|| OtelSpanId::nonzero(hash([b"span", &trace.0, text.as_bytes()])))
+    }
+}
+
 impl RecordId {
     /// A new id for something that started at `start`.
     pub fn mint(start: UnixMillis, rng: &mut dyn Rng) -> RecordId {
@@ -159,6 +224,15 @@ impl RecordId {
 /// Where a call may be sent: an index into the leaves of a resolved config. Opaque to `route`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TargetId(pub u16);
+
+/// The first `N` bytes (at most 32) of the SHA-256 of `parts`, joined by NUL.
+fn hash<const N: usize>(parts: [&[u8]; 3]) -> [u8; N] {
+    let mut out = [0; N];
+    for (to, from) in out.iter_mut().zip(Sha256::digest(parts.join(&0))) {
+        *to = from;
+    }
+    out
+}
 
 fn hex_digit(byte: u8) -> Option<u8> {
     (byte as char).to_digit(16).map(|digit| digit as u8)

@@ -64,6 +64,15 @@ pub trait Objects {
     fn get(&self, key: &str, offset: u64, length: u64) -> impl Future<Output = Result<Option<Vec<u8>>, ObjectError>>;
 }
 
+/// Why there is no request body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// It ended early; the text is the platform's.
+    Broken(String),
+    /// It is longer than the limit.
+    TooLarge,
+}
+
 /// A request to an upstream. It lives for one attempt.
 #[derive(Clone, Debug)]
 pub struct Outgoing<'a> {
@@ -155,8 +164,11 @@ pub trait Passing {
     /// Resolves when the upstream's part has ended and all of it has gone to the caller.
     fn passed(&mut self) -> impl Future<Output = Passed>;
 
+    /// Claims the right to record the stream, once the record is built; false when the guard was faster.
+    fn claim(&self) -> bool;
+
     /// Sends a last piece, if any, and closes the caller's side.
-    fn close(self, last: Option<Vec<u8>>) -> impl Future<Output = ()>;
+    fn close(&self, last: Option<&[u8]>) -> impl Future<Output = ()>;
 }
 
 /// How a stream is watched while it passes.
@@ -196,6 +208,12 @@ pub trait World: Clock + Timer + Clone + 'static {
         watch: Watch,
         rewrite: std::rc::Rc<std::cell::RefCell<dyn Rewrite>>,
     ) -> (Self::Native, Self::Passing);
+
+    /// The request's body, if it is not longer than `limit` bytes. Can be read once.
+    fn read_body(&self, limit: u64) -> impl Future<Output = Result<Vec<u8>, BodyError>>;
+
+    /// Lets go of an answer that nobody will read; the upstream request is aborted.
+    fn discard(&self, native: Self::Native);
 
     /// Whether the caller has gone away.
     fn client_gone(&self) -> bool;

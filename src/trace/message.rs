@@ -1,11 +1,94 @@
 //! The record of one finished call: what the producer sends through the queue and the consumer stores.
 //!
-//! One record carries the whole call with all its attempts (CF-16). A queue message is a JSON array of records.
+//! One record carries the whole call with all its attempts (CF-16). A queue message is a JSON array of records, and each
+//! is read by itself: one that cannot be understood says why and leaves its neighbours alone.
 
 use super::span::SpanRecord;
 use crate::ids::{RecordId, Workspace};
+use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+/// One element of a queue message.
+#[derive(Clone, Debug)]
+pub enum QueueRecord {
+    /// A finished call.
+    Call(Box<CallRecord>),
+    /// A call whose stream was seen to its end by the guard alone (cloudflare.md §2.7): the consumer finishes it.
+    Guard(Box<GuardRecord>),
+}
+
+/// What the guard of a stream sends when the Rust side did not live to do it: `{"v":1,"guard":{…}}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GuardRecord {
+    /// The call as it was known when the stream began, without the facts of the stream.
+    pub record: CallRecord,
+    /// The attempt whose stream this is.
+    pub attempt_record_id: RecordId,
+    /// The stream's text, as far as it was kept.
+    pub raw: String,
+    /// How it ended.
+    pub end: GuardEnd,
+    /// When the request was sent.
+    pub started: UnixMillis,
+    /// When the first byte of the body arrived.
+    pub first: Option<UnixMillis>,
+    /// When the last one did.
+    pub ended: UnixMillis,
+    /// Bytes of the stream, kept or not.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// How the connection of a guarded stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuardEnd {
+    /// The caller left.
+    ClientGone,
+    /// The upstream closed it.
+    Closed,
+    /// The upstream broke it.
+    Reset,
+    /// Nothing came for too long.
+    Stalled,
+}
+
+impl QueueRecord {
+    /// Reads a message: each record, or why it cannot be read. Fails as a whole when it is not a JSON array.
+    pub fn parse_message(text: &str) -> Result<Vec<Result<QueueRecord, String>>, String> {
+        let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|e| format!("not a JSON array of records: {e}"))?;
+        Ok(elements.into_iter().map(|element| QueueRecord::parse(element.get())).collect())
+    }
+
+    /// Reads one record.
+    pub fn parse(text: &str) -> Result<QueueRecord, String> {
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            v: u64,
+            #[serde(borrow)]
+            guard: Option<&'a RawValue>,
+        }
+        let unreadable = |e: serde_json::Error| format!("not a record: {e}");
+        let head: Head = serde_json::from_str(text).map_err(unreadable)?;
+        if head.v != u64::from(RECORD_VERSION) {
+            return Err(format!("record version {} is not known here", head.v));
+        }
+        let record = match head.guard {
+            Some(guard) => QueueRecord::Guard(serde_json::from_str(guard.get()).map_err(unreadable)?),
+            None => QueueRecord::Call(serde_json::from_str(text).map_err(unreadable)?),
+        };
+        record.call().check().map(|()| record)
+    }
+
+    /// The call, finished or not.
+    pub fn call(&self) -> &CallRecord {
+        match self {
+            QueueRecord::Call(call) => call,
+            QueueRecord::Guard(guard) => &guard.record,
+        }
+    }
+}
 
 /// A whole call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +107,14 @@ pub struct CallRecord {
     /// Records that this isolate had to drop before this one; added to the count of losses.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost_before: u64,
+}
+
+impl CallRecord {
+    /// What the store relies on: the span that names the call is there.
+    fn check(&self) -> Result<(), String> {
+        let named = self.spans.iter().any(|span| span.record_id == self.call_id);
+        if named { Ok(()) } else { Err(format!("call {} has no span of that id", self.call_id)) }
+    }
 }
 
 /// The request and response behind one span.

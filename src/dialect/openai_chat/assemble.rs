@@ -8,7 +8,7 @@
 use super::observe::{owned, usage};
 use crate::llm::observed::Observed;
 use crate::llm::usage::Usage;
-use crate::wire::json::{Object, quote};
+use crate::wire::splice::{Object, quote};
 use serde_json::value::RawValue;
 
 /// What the chunks so far amount to.

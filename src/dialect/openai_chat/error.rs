@@ -3,13 +3,13 @@
 //! Reading takes every shape that upstreams of this dialect were seen to use, and gives one line of text or nothing.
 //! Writing decides only the shape; which type and code an error has is decided in `crate::error`.
 
-use crate::wire::json::{self, Object};
+use crate::wire::splice::{self, Object};
 use serde_json::Value;
 
 /// The body of an error answer.
 pub fn error_body(message: &str, kind: &str, param: Option<&str>, code: Option<&str>) -> Vec<u8> {
-    let or_null = |word: Option<&str>| word.map_or_else(|| "null".to_owned(), json::quote);
-    let (message, kind, param, code) = (json::quote(message), json::quote(kind), or_null(param), or_null(code));
+    let or_null = |word: Option<&str>| word.map_or_else(|| "null".to_owned(), splice::quote);
+    let (message, kind, param, code) = (splice::quote(message), splice::quote(kind), or_null(param), or_null(code));
     format!(r#"{{"error":{{"message":{message},"type":{kind},"param":{param},"code":{code}}}}}"#).into_bytes()
 }
 

@@ -7,6 +7,8 @@
 
 pub mod error;
 pub mod observe;
+pub mod parse;
 pub mod peek;
+pub mod render;
 
 mod assemble;

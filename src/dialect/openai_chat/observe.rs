@@ -9,7 +9,7 @@ use super::assemble::Assembly;
 use super::error::{error_message, in_band_error};
 use crate::llm::observed::{Observed, ObservedStream, StreamEnd};
 use crate::llm::usage::Usage;
-use crate::wire::json::{self, Object};
+use crate::wire::splice::{self, Object};
 use crate::wire::sse::{Decoder, Event, LineTooLong, lossy};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -154,7 +154,7 @@ fn filled(object: &Object<'_>, key: &str) -> Option<String> {
 
 /// The text of a JSON string, unless it is empty.
 pub(super) fn owned(value: &str) -> Option<String> {
-    json::text(value).filter(|text| !text.is_empty()).map(|text| text.into_owned())
+    splice::text(value).filter(|text| !text.is_empty()).map(|text| text.into_owned())
 }
 
 const UNNAMED_ERROR: &str = "the provider reported an error and did not say which";

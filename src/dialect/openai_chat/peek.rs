@@ -4,7 +4,7 @@
 //! with the field's name. Fields that it only records (`user`, the parameters of a span) may be anything: judging them is
 //! the upstream's business, and what is not understood is not recorded. `null` counts as absent throughout.
 
-use crate::wire::json::{self, Edit, JsonError, Object};
+use crate::wire::splice::{self, Edit, JsonError, Object};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
@@ -35,14 +35,14 @@ pub enum PeekError {
 /// Looks at the body of a chat or embeddings request.
 pub fn peek(body: &[u8]) -> Result<Peek<'_>, PeekError> {
     let object = Object::parse(body).map_err(PeekError::NotAnObject)?;
-    let model = field(&object, "model", "a string", json::text)?;
+    let model = field(&object, "model", "a string", splice::text)?;
     let stream = field(&object, "stream", "a boolean", boolean)?.unwrap_or(false);
     let options = field(&object, "stream_options", "an object", |value| Object::parse_text(value).ok())?;
     let include_usage = match options {
         Some(options) => field(&options, "include_usage", "a boolean", boolean)?.unwrap_or(false),
         None => false,
     };
-    let user = object.get("user").and_then(json::text);
+    let user = object.get("user").and_then(splice::text);
     Ok(Peek { model, stream, include_usage, user, object })
 }
 
@@ -99,7 +99,7 @@ fn output_type(body: &Object<'_>) -> Option<Value> {
         return Some("speech".into());
     }
     let format = Object::parse_text(body.get("response_format")?).ok()?;
-    match json::text(format.get("type")?)?.as_ref() {
+    match splice::text(format.get("type")?)?.as_ref() {
         "text" => Some("text".into()),
         "json_object" | "json_schema" => Some("json".into()),
         _ => None,
@@ -114,7 +114,7 @@ fn field<'a, T>(
 ) -> Result<Option<T>, PeekError> {
     match object.get(key) {
         None | Some("null") => Ok(None),
-        Some(value) => read(value).map(Some).ok_or_else(|| match json::kind(value) {
+        Some(value) => read(value).map(Some).ok_or_else(|| match splice::kind(value) {
             found if found == expected => PeekError::WrongType(key, expected, "one with a broken escape"),
             found => PeekError::WrongType(key, expected, found),
         }),

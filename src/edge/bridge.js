@@ -1,0 +1,444 @@
+// The few things that must not run in wasm, each because a measurement or a fact says so:
+// - work per stream chunk (a Rust loop costs five times the CPU; cloudflare facts §2.7),
+// - what has to survive a Rust panic, which takes every pending Rust future of the isolate with it: the end of a stream
+//   on its way to a caller, and finished records that wait for the queue,
+// - a sequence of platform calls that would otherwise cost one promise hop into wasm each.
+// It decides nothing: every limit, text and verdict comes from Rust.
+
+// ---- requests in -------------------------------------------------------------------------------------------------
+
+/** Method, URL and all headers as one text of lines: one crossing instead of one a header. */
+export function requestHead(request) {
+  let text = request.method + "\n" + request.url + "\n";
+  for (const [name, value] of request.headers) text += name + "\n" + value + "\n";
+  return text;
+}
+
+/** The body as an ArrayBuffer; null when it is longer than `limit`. */
+export async function readBody(request, limit) {
+  if (request.headers.has("content-length") || !request.body) return request.arrayBuffer();
+  const chunks = [];
+  let total = 0;
+  for (const reader = request.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) return join(chunks, total).buffer;
+    total += value.length;
+    if (total > limit) {
+      await reader.cancel();
+      return null;
+    }
+    chunks.push(value);
+  }
+}
+
+/** All text bindings of the environment as lines of name and JSON-quoted value. */
+export function textBindings(env) {
+  let text = "";
+  for (const name in env) if (typeof env[name] === "string") text += name + "\n" + JSON.stringify(env[name]) + "\n";
+  return text;
+}
+
+// ---- answers out -------------------------------------------------------------------------------------------------
+
+/** Hop-by-hop, or no longer true once the platform has decoded the body. */
+const NOT_FORWARDED = [
+  "connection", "content-encoding", "content-length", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
+];
+
+/** An answer: an upstream's headers (if any) under ours. `body` null takes the upstream's own buffer or stream. */
+export function respond(status, ours, upstream, body) {
+  const headers = new Headers(upstream?.response.headers);
+  if (upstream) for (const name of NOT_FORWARDED) headers.delete(name);
+  const lines = ours.split("\n");
+  for (let i = 0; i + 1 < lines.length; i += 2) headers.set(lines[i], lines[i + 1]);
+  const bodyless = status === 204 || status === 205 || status === 304;
+  return new Response(bodyless ? null : (body ?? upstream.buffer ?? upstream.stream), { status, headers });
+}
+
+// ---- requests out ------------------------------------------------------------------------------------------------
+
+const ANSWERED = 0, TIMEOUT = 1, CONNECT = 2, CLIENT_GONE = 3;
+
+/** What the core looks at in an upstream's answer, or keeps with the log. */
+const LOOKED_AT = [
+  "content-type", "retry-after", "retry-after-ms", "x-ms-retry-after-ms", "request-id", "x-request-id", "cf-ray", "location",
+  "openai-processing-ms", "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens",
+];
+
+/** One upstream request: everything up to the whole body, or to the headers of an event stream, in one promise. */
+export async function exchange(url, method, flat, body, timeout, signal, script) {
+  const result = { kind: ANSWERED, status: 0, head: "", at: 0, message: "", response: null, buffer: null, stream: null, abort: null };
+  if (signal.aborted) return failed(result, CLIENT_GONE);
+  const own = new AbortController();
+  const gone = () => own.abort();
+  signal.addEventListener("abort", gone);
+  result.abort = own;
+  let timedOut = false;
+  const timer = timeout > 0 ? setTimeout(() => { timedOut = true; own.abort(); }, timeout) : 0;
+  try {
+    const response = script ? await play(JSON.parse(script), own.signal) : await fetch(url, { method, headers: record(flat), body, redirect: "manual", signal: own.signal });
+    if (timer) clearTimeout(timer);
+    result.response = response;
+    result.status = response.status;
+    result.at = Date.now();
+    const { headers } = response;
+    for (const name of LOOKED_AT) {
+      const value = headers.get(name);
+      if (value !== null) result.head += name + "\n" + value + "\n";
+    }
+    if (response.ok && response.body && headers.get("content-type")?.startsWith("text/event-stream")) result.stream = response.body;
+    else result.buffer = await response.arrayBuffer();
+  } catch (error) {
+    if (timer) clearTimeout(timer);
+    return failed(result, timedOut ? TIMEOUT : signal.aborted ? CLIENT_GONE : CONNECT, String(error?.message ?? error));
+  } finally {
+    if (!result.stream) signal.removeEventListener("abort", gone);
+  }
+  return result;
+}
+
+function failed(result, kind, message = "") {
+  result.kind = kind;
+  result.message = message;
+  return result;
+}
+
+function record(flat) {
+  const lines = flat.split("\n"), out = {};
+  for (let i = 0; i + 1 < lines.length; i += 2) out[lines[i]] = lines[i + 1];
+  return out;
+}
+
+/** Plays a script of the mock provider. */
+async function play(script, signal) {
+  if (script.first_byte) await sleep(script.first_byte, signal);
+  const pieces = script.chunks.map((piece) => new TextEncoder().encode(piece));
+  let at = 0;
+  const body = new ReadableStream({
+    async pull(controller) {
+      if (at > 0 && script.gap) await sleep(script.gap, signal);
+      if (at < pieces.length) controller.enqueue(pieces[at++]);
+      else if (script.cut) controller.error(new Error("the mock provider broke the connection"));
+      else controller.close();
+    },
+  });
+  return new Response(body, { status: script.status, headers: script.headers });
+}
+
+function sleep(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
+  });
+}
+
+/** What `promise` gives, or false when `ms` have passed before. */
+async function within(ms, promise) {
+  let timer;
+  try {
+    return await Promise.race([promise, new Promise((resolve) => { timer = setTimeout(resolve, ms, false); })]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Lets go of an answer that nobody will read. */
+export function discard(upstream) {
+  upstream.abort?.abort();
+}
+
+export function wait(ms) {
+  return sleep(ms);
+}
+
+// ---- streams on their way ----------------------------------------------------------------------------------------
+
+const CLOSED = 0, RESET = 1, STALLED = 2, GONE = 3;
+/** Bytes of a stream that are kept for the record; beyond it only the tail is, where the usage is (CF-12). */
+const KEPT = 4 << 20, KEPT_TAIL = 64 << 10;
+/** How long Rust may take to record a finished stream before this side does. */
+const GUARD_MS = 100;
+
+/**
+ * A stream that passes to the caller. Its end is held back until Rust says what the last words are; if Rust is gone (a
+ * panic elsewhere in the isolate), the guard closes the stream honestly and sends the record itself.
+ */
+class Passing {
+  constructor(env, ctx, upstream, signal, idle, terminator, lastWords, guard) {
+    Object.assign(this, { env, ctx, upstream, signal, idle, terminator, lastWords, guard });
+    const { readable, writable } = new IdentityTransformStream();
+    this.readable = readable;
+    this.writable = writable;
+    this.kept = [];
+    this.total = 0;
+    this.first = 0;
+    this.ended = 0;
+    this.end = CLOSED;
+    this.started = Date.now();
+    this.recorded = false;
+    this.closed = null;
+  }
+
+  begin(run) {
+    this.passed = run.call(this).then(() => { this.ended = Date.now(); });
+    this.ctx.waitUntil(this.passed.then(() => this.watchRust()));
+    return this;
+  }
+
+  /** The untouched way: bytes flow natively; the copy is read once early, for the first byte, and then as seldom as the idle limit allows. */
+  async tap() {
+    const [client, copy] = this.upstream.stream.tee();
+    const reader = copy.getReader();
+    let piping = true;
+    const pipe = client.pipeTo(this.writable, { preventClose: true, preventAbort: true }).then(
+      () => { piping = false; return null; },
+      (error) => { piping = false; return error ?? new Error("the pipe broke"); },
+    );
+    let broken = null, done = false;
+    const take = () => reader.read().then(
+      (read) => { if (read.done) done = true; else this.keep(read.value); return true; },
+      (error) => { broken = error; done = true; return true; },
+    );
+    // A reader that is asked seldom lets the platform gather the copy; one that is asked once more and gets nothing for
+    // the whole limit has found a stall.
+    while (piping && !done) {
+      const taken = take();
+      if (!(await within(this.idle, Promise.race([taken, pipe.then((error) => error !== null || taken)])))) return this.stall(pipe);
+      if (piping && !done) await within(this.idle / 4, pipe);
+    }
+    const error = await pipe;
+    if (error && !broken) {
+      // Either side may have failed: the copy knows whether it was the upstream.
+      if (this.signal.aborted) this.upstream.abort.abort();
+      else await within(GUARD_MS, take());
+      if (!broken) {
+        this.end = GONE;
+        this.upstream.abort.abort();
+      }
+    }
+    while (!done) await take();
+    if (broken && this.end !== GONE) this.end = this.signal.aborted ? GONE : RESET;
+  }
+
+  async stall(pipe) {
+    this.end = this.signal.aborted ? GONE : STALLED;
+    this.upstream.abort.abort();
+    await pipe;
+  }
+
+  /** The translated way: each chunk goes through Rust once. */
+  async rewrite() {
+    const reader = this.upstream.stream.getReader();
+    const writer = this.writable.getWriter();
+    let last = Date.now();
+    const watchdog = setInterval(() => {
+      if (Date.now() - last > this.idle) { this.end = STALLED; this.upstream.abort.abort(); }
+    }, Math.max(this.idle / 4, 10));
+    try {
+      for (;;) {
+        const { done, value } = await reader.read().catch((error) => {
+          if (this.end === CLOSED) this.end = this.signal.aborted ? GONE : RESET;
+          return { done: true };
+        });
+        if (done) break;
+        last = Date.now();
+        this.keep(value);
+        const out = this.push(value);
+        if (out.length) await writer.write(out);
+      }
+    } catch {
+      // The caller left, or Rust is gone; the second is told from the first by the signal, and the guard speaks for it.
+      this.end = this.signal.aborted ? GONE : RESET;
+      this.upstream.abort.abort();
+    } finally {
+      clearInterval(watchdog);
+      writer.releaseLock();
+    }
+  }
+
+  keep(chunk) {
+    this.first ||= Date.now();
+    this.total += chunk.length;
+    this.kept.push(chunk);
+    this.keptBytes = (this.keptBytes ?? 0) + chunk.length;
+    while (this.keptBytes > KEPT + KEPT_TAIL && this.kept.length > 2) {
+      const middle = this.kept.length >> 1;
+      this.keptBytes -= this.kept.splice(middle, 1)[0].length;
+    }
+  }
+
+  bytes() {
+    return join(this.kept, this.keptBytes ?? 0);
+  }
+
+  /** Rust has built its record: the guard stands down. False when the guard was faster. */
+  claim() {
+    if (this.recorded) return false;
+    this.recorded = true;
+    clearTimeout(this.timer);
+    this.standDown?.();
+    return true;
+  }
+
+  /** Sends the last words, if any, and closes the caller's side. */
+  close(lastWords) {
+    return (this.closed ??= (async () => {
+      const writer = this.writable.getWriter();
+      try {
+        if (lastWords?.length) await writer.write(lastWords);
+        await writer.close();
+      } catch { /* the caller has left */ }
+    })());
+  }
+
+  async watchRust() {
+    if (this.recorded) return this.closed;
+    await new Promise((resolve) => {
+      this.standDown = resolve;
+      this.timer = setTimeout(resolve, GUARD_MS);
+    });
+    if (this.recorded) return this.closed;
+    this.recorded = true;
+    const raw = new TextDecoder().decode(this.bytes());
+    const whole = this.end === CLOSED && raw.trimEnd().endsWith(this.terminator);
+    await this.close(whole || this.end === GONE ? null : this.lastWords);
+    const end = ["closed", "reset", "stalled", "client_gone"][this.end];
+    const seen = JSON.stringify({ raw: raw.slice(-RAW_LIMIT), end, started: this.started, first: this.first || null, ended: this.ended, bytes: this.total });
+    commit(this.env, this.ctx, this.guard + "," + seen.slice(1) + "}");
+  }
+}
+
+export function pass(env, ctx, upstream, signal, idle, terminator, lastWords, guard) {
+  return new Passing(env, ctx, upstream, signal, idle, terminator, lastWords, guard).begin(Passing.prototype.tap);
+}
+
+export function passThrough(env, ctx, upstream, signal, idle, terminator, lastWords, guard, push) {
+  const passing = new Passing(env, ctx, upstream, signal, idle, terminator, lastWords, guard);
+  passing.push = push;
+  return passing.begin(Passing.prototype.rewrite);
+}
+
+function join(chunks, total) {
+  if (chunks.length === 1) return chunks[0];
+  const all = new Uint8Array(total);
+  let at = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, at);
+    at += chunk.length;
+  }
+  return all;
+}
+
+// ---- records out: group commit -----------------------------------------------------------------------------------
+
+/** Characters of raw stream text that a guard record may carry; a message ends at 128,000 bytes. */
+const RAW_LIMIT = 30_000;
+/** Bytes a message is filled to, and bytes of one sendBatch (cloudflare facts §1.2, CF-16). */
+const MESSAGE_BYTES = 60_000, BATCH_BYTES = 240_000, BATCH_MESSAGES = 90;
+/** A flight older than this has lost its request; the next record takes its load over. */
+const FLIGHT_LOST_MS = 10_000;
+
+let waiting = [];
+let flight = null;
+let refused = null;
+
+/** Who takes the records that the queue refuses: called with the messages, returns a promise. Set once an instance. */
+export function onRefused(handler) {
+  refused = handler;
+}
+
+/**
+ * Hands a record to the queue. While one send is under way, finished records gather for the next; each request holds its
+ * own waitUntil until the flight with its record has landed. Plain text only is shared between requests.
+ */
+export function commit(env, ctx, record) {
+  waiting.push(record);
+  if (flight && Date.now() - flight.since > FLIGHT_LOST_MS) {
+    waiting = flight.load.concat(waiting);
+    flight = null;
+  }
+  if (!flight) {
+    flight = { since: Date.now(), load: [], landed: null };
+    flight.landed = fly(env, flight);
+  }
+  ctx.waitUntil(flight.landed);
+}
+
+async function fly(env, mine) {
+  while (waiting.length && flight === mine) {
+    mine.since = Date.now();
+    mine.load = waiting;
+    waiting = [];
+    const messages = pack(mine.load);
+    for (let at = 0; at < messages.length; ) {
+      let bytes = 0, end = at;
+      while (end < messages.length && end - at < BATCH_MESSAGES && (end === at || bytes + messages[end].length * 3 <= BATCH_BYTES)) bytes += messages[end++].length * 3;
+      const group = messages.slice(at, end);
+      await send(env.LOGS, group).catch((error) => refused?.(group, String(error?.message ?? error)));
+      at = end;
+    }
+  }
+  if (flight === mine) flight = null;
+}
+
+async function send(queue, messages) {
+  const once = () =>
+    messages.length === 1
+      ? queue.send(messages[0], { contentType: "text" })
+      : queue.sendBatch(messages.map((body) => ({ body, contentType: "text" })));
+  return once().catch(() => sleep(75).then(once));
+}
+
+/** Records to messages: JSON arrays of about MESSAGE_BYTES, a larger record alone. Lengths are counted in UTF-16 units, which undercounts by at most three. */
+function pack(records) {
+  const messages = [];
+  let text = "";
+  for (const record of records) {
+    if (text && text.length + record.length > MESSAGE_BYTES / 2) {
+      messages.push("[" + text + "]");
+      text = "";
+    }
+    text += (text ? "," : "") + record;
+  }
+  messages.push("[" + text + "]");
+  return messages;
+}
+
+// ---- records in, and the store -----------------------------------------------------------------------------------
+
+/** A delivered batch as plain values: [queue, id, attempts, text, id, attempts, text, …]; text is null for a body that is no text. */
+export function batchParts(batch) {
+  const parts = [batch.queue];
+  for (const { id, attempts, body } of batch.messages) parts.push(id, attempts, typeof body === "string" ? body : null);
+  return parts;
+}
+
+/** Acks message `index`, or asks for it again after `delay` seconds. */
+export function ack(batch, index) {
+  batch.messages[index].ack();
+}
+
+export function retry(batch, index, delaySeconds) {
+  batch.messages[index].retry({ delaySeconds });
+}
+
+/** Rows of one text column. */
+export async function select(env, sql, params) {
+  const rows = await env.DB.prepare(sql).bind(...params).raw();
+  return rows.map((row) => String(row[0]));
+}
+
+/** Several statements in one transaction; the rows that each changed. */
+export async function write(env, statements) {
+  const results = await env.DB.batch(statements.map(([sql, params]) => env.DB.prepare(sql).bind(...params)));
+  return results.map((result) => result.meta.changes ?? 0);
+}
+
+export async function putObject(env, key, bytes) {
+  await env.BODIES.put(key, bytes);
+}
+
+export async function getObject(env, key, offset, length) {
+  const object = await env.BODIES.get(key, { range: { offset, length } });
+  return object ? new Uint8Array(await object.arrayBuffer()) : null;
+}

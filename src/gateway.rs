@@ -1,0 +1,584 @@
+//! The life of a request, from its head to its answer and its record.
+//!
+//! Decides which route a request is for, lets `auth` say who calls, and walks a model call through config, plan, attempts
+//! and answer. Every way out of a call ends in [`CallTrace::finish`] exactly once: a refusal, a whole answer, a stream
+//! (when its last byte has passed), a caller who left. What is not for this file: when to retry (`route`), what to send
+//! (`attempt`), whether a stream was whole (`pump`), where records go (`deliver`).
+
+use crate::api;
+use crate::attempt::{self, Answer, Call, Ending, Streaming, Tried};
+use crate::auth::{self, Caller};
+use crate::config::{self, Config, CredentialSource, Policy};
+use crate::consume::Store;
+use crate::deliver;
+use crate::dialect::openai_chat::{error as openai_error, peek};
+use crate::error::GatewayError;
+use crate::headers::Headers;
+use crate::llm::operation::Operation;
+use crate::ports::{BodyError, ConnectionEnd, Passing, SendError, Watch, World};
+use crate::pump;
+use crate::random::Rng;
+use crate::route::Step;
+use crate::route::plan::Plan;
+use crate::secret::Secret;
+use crate::settings::Settings;
+use crate::trace::call::{AttemptEnd, CallEnd, CallTrace, OpenAttempt, RequestFacts};
+use crate::trace::context::CallContext;
+use crate::trace::cost;
+use crate::trace::message::{Body, HttpMessage};
+use crate::trace::redact::{self, Credentials};
+use crate::trace::span::{ErrorType, SpanError};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// A request's head.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// HTTP method, upper case.
+    pub method: String,
+    /// The path as it was sent.
+    pub path: String,
+    /// The query without its question mark.
+    pub query: String,
+    /// All headers.
+    pub headers: Headers,
+}
+
+/// An answer to a request.
+#[derive(Debug)]
+pub struct Reply<N> {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers; they win over an upstream's.
+    pub headers: Headers,
+    /// The body.
+    pub body: ReplyBody<N>,
+}
+
+/// The body of an answer, and whose headers lie under ours.
+#[derive(Debug)]
+pub enum ReplyBody<N> {
+    /// Ours.
+    Own(Vec<u8>),
+    /// Ours, under the upstream's headers.
+    Rewritten(N, Vec<u8>),
+    /// The upstream's, untouched.
+    Upstream(N),
+}
+
+/// What a path is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Endpoint {
+    Call(Operation, &'static str),
+    Health,
+    Preflight,
+    Read(api::Route),
+}
+
+/// Answers one request.
+pub async fn handle<W: World>(world: &W, settings: &Rc<Settings>, head: Head) -> Reply<W::Native> {
+    let endpoint = match endpoint(&head.method, &head.path) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return refusal(&error),
+    };
+    let authenticated = || auth::authenticate(&head.headers, settings);
+    match endpoint {
+        Endpoint::Health => own(200, format!(r#"{{"status":"ok","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))),
+        Endpoint::Preflight => preflight(&head.headers),
+        Endpoint::Call(operation, route) => match authenticated() {
+            Ok(caller) => call(world, settings, head, caller, (operation, route)).await,
+            Err(error) => refusal(&error),
+        },
+        Endpoint::Read(route) => match authenticated() {
+            Ok(caller) => read(world, &route, &head.query, &caller).await,
+            Err(error) => refusal(&error),
+        },
+    }
+}
+
+async fn read<W: World>(world: &W, route: &api::Route, query: &str, caller: &Caller) -> Reply<W::Native> {
+    let store = Store { db: &world.db(), objects: &world.objects() };
+    match api::respond(route, query, &caller.workspace, store).await {
+        Ok(answer) => own(answer.status, answer.body),
+        Err(error) => refusal(&error),
+    }
+}
+
+/// Finds what a path is for (protocol §2.11, V13).
+fn endpoint(method: &str, path: &str) -> Result<Endpoint, GatewayError> {
+    let (endpoint, allowed) = match path {
+        "/health" => (Endpoint::Health, "GET"),
+        "/v1/chat/completions" => (Endpoint::Call(Operation::Chat, "/v1/chat/completions"), "POST"),
+        "/v1/embeddings" => (Endpoint::Call(Operation::Embeddings, "/v1/embeddings"), "POST"),
+        _ => (Endpoint::Read(api::route(path).ok_or(GatewayError::NotFound)?), "GET"),
+    };
+    match method {
+        "OPTIONS" => Ok(Endpoint::Preflight),
+        _ if method == allowed => Ok(endpoint),
+        _ => Err(GatewayError::MethodNotAllowed(allowed)),
+    }
+}
+
+/// One model call, from an authenticated head to its answer.
+async fn call<W: World>(
+    world: &W,
+    settings: &Rc<Settings>,
+    head: Head,
+    caller: Caller,
+    what: (Operation, &'static str),
+) -> Reply<W::Native> {
+    let mut rng = world.rng();
+    let now = world.now();
+    let context = CallContext::from_headers(&head.headers, &caller.workspace, &mut *rng);
+    let facts = RequestFacts {
+        method: head.method.clone(),
+        path: head.path.clone(),
+        route: what.1,
+        operation: Some(what.0.as_str()),
+        ..RequestFacts::default()
+    };
+    let mut session = Session {
+        trace: CallTrace::begin(caller.workspace.clone(), context, facts, now, &mut *rng),
+        keep_bodies: !head.headers.text("x-portkey-debug").is_some_and(|value| value.eq_ignore_ascii_case("false")),
+        credentials: credentials(&head.headers, &caller, settings),
+        head,
+        body: Vec::new(),
+    };
+    session.trace.attributes.set_some("user_agent.original", session.head.headers.text("user-agent"));
+    let config = match admit(world, settings, &mut session).await {
+        Ok(config) => config,
+        Err(error) => return session.refuse(world, &error, None),
+    };
+    for target in &config.targets {
+        if let CredentialSource::ApiKey(key) = &target.credential {
+            session.credentials.add(Some(key));
+        }
+    }
+    let (last, retry_count) = match walk(world, settings, &caller, &config, what.0, &mut session, &mut *rng).await {
+        Ok(walked) => walked,
+        Err(error) => return session.refuse(world, &error, None),
+    };
+    let contract = Contract::of(&session.trace, &config, &last, retry_count);
+    match last.tried.ending {
+        Ending::Refused(error) => session.refuse(world, &error, Some(contract)),
+        Ending::Nothing(error) => {
+            session.unanswered(world, error, contract, config.target(last.target).request_timeout.map(|timeout| timeout.0))
+        }
+        Ending::Whole(answer) => session.answer(world, answer, contract),
+        Ending::Stream(streaming) => {
+            let target = config.target(last.target);
+            session.stream(
+                world,
+                *streaming,
+                contract,
+                Rules { idle: settings.stream_idle_timeout, strict: target.strict, target },
+            )
+        }
+    }
+}
+
+/// Everything that is checked before the first attempt: content type, config, credentials, body. In the order of protocol §2.11.
+async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) -> Result<Config, GatewayError> {
+    let headers = &session.head.headers;
+    let kind = headers.text("content-type").unwrap_or(JSON).to_ascii_lowercase();
+    if kind.split(';').next().map(str::trim) != Some(JSON) {
+        return Err(GatewayError::InvalidContentType);
+    }
+    let policy = Policy {
+        mock_enabled: settings.mock_enabled,
+        trusted_hosts: &settings.trusted_hosts,
+        own_host: headers.text("host").unwrap_or(""),
+    };
+    let config = config::headers::resolve(headers, &policy)?;
+    let too_large = GatewayError::BodyTooLarge(settings.max_body_bytes);
+    let announced = headers.text("content-length").and_then(|length| length.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > settings.max_body_bytes) {
+        return Err(too_large);
+    }
+    session.body = world.read_body(settings.max_body_bytes).await.map_err(|error| match error {
+        BodyError::TooLarge => too_large,
+        BodyError::Broken(_) => GatewayError::InvalidBody("it ended before it was complete".to_owned()),
+    })?;
+    session.trace.request_mut().bytes_in = session.body.len() as u64;
+    let peeked = peek::peek(&session.body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
+    let facts = session.trace.request_mut();
+    facts.model = peeked.model.as_deref().map(str::to_owned);
+    facts.stream = peeked.stream;
+    if let Some(user) = &peeked.user {
+        session.trace.context.with_user(user);
+    }
+    Ok(config)
+}
+
+/// The last attempt of a call.
+struct Last<N> {
+    tried: Tried<N>,
+    target: crate::ids::TargetId,
+}
+
+/// Follows the plan until it answers; the number is `x-portkey-retry-attempt-count`.
+async fn walk<W: World>(
+    world: &W,
+    settings: &Settings,
+    caller: &Caller,
+    config: &Config,
+    operation: Operation,
+    session: &mut Session,
+    rng: &mut dyn Rng,
+) -> Result<(Last<W::Native>, i32), GatewayError> {
+    let Session { trace, credentials, head, body, keep_bodies } = session;
+    let call = Call { settings, caller, headers: &head.headers, body, operation, credentials, keep_bodies: *keep_bodies };
+    for target in &config.targets {
+        attempt::credential(&call, target)?;
+    }
+    let mut plan = Plan::new(config);
+    let mut outcome = None;
+    let mut last: Option<Last<W::Native>> = None;
+    loop {
+        match plan.next(outcome.take(), rng) {
+            Step::Wait { duration, reason } => {
+                trace.wait(duration, reason, world.now());
+                world.sleep(duration).await;
+            }
+            Step::Send { target: id, reason, retry } => {
+                if let Some(Last { tried: Tried { ending: Ending::Stream(streaming), .. }, .. }) = last.take() {
+                    abandon(world, *streaming, trace);
+                }
+                let target = config.target(id);
+                let gone = world.client_gone();
+                let tried = if gone { left() } else { attempt::run(world, &call, target, (reason, retry), trace, rng).await };
+                let gone = gone || matches!(tried.ending, Ending::Nothing(SendError::ClientGone));
+                outcome = Some(tried.outcome);
+                last = Some(Last { tried, target: id });
+                if gone && let Some(last) = last.take() {
+                    return Ok((last, 0));
+                }
+            }
+            Step::Answer(answer) => {
+                let last = last.ok_or_else(|| GatewayError::Internal("the plan answered before it sent".to_owned()))?;
+                return Ok((last, answer.retry_count()));
+            }
+        }
+    }
+}
+
+/// The caller left while the gateway was waiting: nothing is sent.
+fn left<N>() -> Tried<N> {
+    Tried { outcome: crate::route::OutcomeKind::GatewayException.into(), ending: Ending::Nothing(SendError::ClientGone) }
+}
+
+/// A stream had begun, and the config moves on all the same (its status is listed): the upstream is let go.
+fn abandon<W: World>(world: &W, streaming: Streaming<W::Native>, trace: &mut CallTrace) {
+    let Streaming { attempt, received, attributes, request, .. } = streaming;
+    world.discard(received.native);
+    let end = AttemptEnd {
+        headers_at: Some(received.headers_at),
+        status_code: Some(received.status),
+        stream: true,
+        request,
+        ..AttemptEnd::at(world.now())
+    };
+    trace.close_attempt(attempt, end, attributes);
+}
+
+/// A call under way: its trace, and what it needs to be told.
+struct Session {
+    trace: CallTrace,
+    credentials: Credentials,
+    head: Head,
+    body: Vec<u8>,
+    keep_bodies: bool,
+}
+
+/// How a stream of this target is treated.
+struct Rules<'c> {
+    idle: crate::time::Millis,
+    strict: bool,
+    target: &'c config::Target,
+}
+
+impl Session {
+    /// The gateway says no, or has nothing better to say than what went wrong.
+    fn refuse<W: World>(self, world: &W, error: &GatewayError, contract: Option<Contract>) -> Reply<W::Native> {
+        let public = error.public();
+        let kind = match error {
+            GatewayError::Internal(_) | GatewayError::StoreUnavailable(_) => ErrorType::Internal,
+            GatewayError::UpstreamMalformed(_) => ErrorType::StreamMalformed,
+            _ => ErrorType::Config,
+        };
+        let mut reply = refusal(error);
+        contract.unwrap_or_else(|| Contract::bare(&self.trace)).write(&mut reply.headers);
+        let span_error = SpanError { kind, message: self.credentials.scrub(public.message) };
+        self.finish_own(world, &reply, Some(span_error));
+        reply
+    }
+
+    /// No upstream answered.
+    fn unanswered<W: World>(self, world: &W, error: SendError, contract: Contract, timeout_ms: Option<u64>) -> Reply<W::Native> {
+        let (status, kind, body_kind, message) = match error {
+            SendError::ClientGone => {
+                (499, ErrorType::ClientDisconnected, "client_closed_request", attempt::CLIENT_LEFT.to_owned())
+            }
+            SendError::Connect(_) => (503, ErrorType::Connect, "gateway_error", "The upstream could not be reached.".to_owned()),
+            SendError::Timeout => {
+                let limit = timeout_ms.unwrap_or_default();
+                (
+                    408,
+                    ErrorType::Timeout,
+                    "timeout_error",
+                    format!("The upstream sent no response within the request timeout of {limit} ms."),
+                )
+            }
+        };
+        let body = serde_json::json!({
+            "status": "failure", "message": message,
+            "error": {"message": message, "type": body_kind, "param": null, "code": null},
+        });
+        let mut reply = own(status, body.to_string());
+        contract.write(&mut reply.headers);
+        self.finish_own(world, &reply, Some(SpanError { kind, message }));
+        reply
+    }
+
+    /// An upstream answered, whole.
+    fn answer<W: World>(self, world: &W, answer: Answer<W::Native>, contract: Contract) -> Reply<W::Native> {
+        let mut headers = Headers::default();
+        contract.write(&mut headers);
+        let error = (answer.status >= 400).then(|| SpanError {
+            kind: ErrorType::HttpStatus,
+            message: self.credentials.scrub(
+                openai_error::error_message(&answer.body).unwrap_or_else(|| format!("The upstream answered {}.", answer.status)),
+            ),
+        });
+        let bytes_out = answer.body.len() as u64;
+        let (body, kept) = if answer.translated {
+            headers.push("content-type", JSON);
+            (ReplyBody::Rewritten(answer.native, answer.body.clone()), answer.body)
+        } else {
+            (ReplyBody::Upstream(answer.native), answer.body)
+        };
+        let kept = self.response(answer.status, &answer.headers, |credentials| credentials.body(kept, true));
+        self.finish(world, answer.status, error, bytes_out, kept);
+        Reply { status: answer.status, headers, body }
+    }
+
+    /// An upstream streams: the answer goes out at once, the record when the last byte has passed.
+    fn stream<W: World>(
+        self,
+        world: &W,
+        streaming: Streaming<W::Native>,
+        contract: Contract,
+        rules: Rules<'_>,
+    ) -> Reply<W::Native> {
+        let Streaming { attempt, received, translator, mut attributes, request, model } = streaming;
+        let (status, upstream_headers, headers_at) = (received.status, received.headers, received.headers_at);
+        let mut headers = Headers::default();
+        headers.push("cache-control", "no-cache, no-transform");
+        headers.push("content-type", "text/event-stream; charset=utf-8");
+        contract.write(&mut headers);
+        let (provider, lenient) = (rules.target.provider.id, rules.target.provider.ends_without_done);
+        let watch = Watch {
+            idle: rules.idle,
+            last_words: openai_error::error_event("The gateway failed under this stream.", Some("internal_error"), b"x"),
+            terminator: if translator.is_some() { "message_stop\"}" } else { "data: [DONE]" },
+            guard: self.guard(&attempt, status, &upstream_headers),
+        };
+        let created = world.now().0 / 1000;
+        let translator = translator.map(|translator| Rc::new(RefCell::new(Some(translator.stream(created, rules.strict)))));
+        let (native, mut passing) = match &translator {
+            None => world.pass(received.native, watch),
+            Some(shared) => world.pass_through(received.native, watch, Rc::new(RefCell::new(pump::Shared(shared.clone())))),
+        };
+        let after = world.clone();
+        world.defer(async move {
+            let mut session = self;
+            let passed = passing.passed().await;
+            let judged = match translator.and_then(|shared| shared.borrow_mut().take()) {
+                None => pump::judge_untouched(&passed, lenient),
+                Some(translator) => pump::judge_translated(&passed, translator),
+            };
+            let observed = judged.stream.observed;
+            attempt::describe_answer(&mut attributes, &observed);
+            let error = judged.error.map(|error| SpanError { message: session.credentials.scrub(error.message), ..error });
+            let end = AttemptEnd {
+                headers_at: Some(headers_at),
+                first_token_at: passed.first_at,
+                status_code: Some(status),
+                error: error.clone(),
+                cost_pico_usd: cost::of(provider, &observed, model.as_deref()),
+                observed,
+                stream: true,
+                bytes_out: passed.total_bytes,
+                request,
+                ..AttemptEnd::at(passed.ended_at)
+            };
+            session.trace.close_attempt(attempt, end, attributes);
+            let assembled = judged.stream.assembled;
+            let kept = session.response(status, &upstream_headers, |credentials| match assembled {
+                Some(assembled) => credentials.body(assembled.into_bytes(), true),
+                None => credentials.body(passed.bytes, false),
+            });
+            // The claim is the last thing that a panic before it could have prevented: until here the guard stands by.
+            if passing.claim() {
+                session.finish(&after, status, error, passed.total_bytes, kept);
+            }
+            let gone = passed.end == ConnectionEnd::ClientGone;
+            passing.close(judged.last_words.filter(|_| !gone).as_deref()).await;
+        });
+        Reply { status, headers, body: ReplyBody::Upstream(native) }
+    }
+
+    /// What the shell sends if the gateway dies under the stream, without what it will have seen.
+    fn guard(&self, attempt: &OpenAttempt, status: u16, headers: &Headers) -> String {
+        let mut trace = self.trace.clone();
+        let end = AttemptEnd { status_code: Some(status), stream: true, ..AttemptEnd::at(attempt.started()) };
+        trace.close_attempt(attempt.clone(), end, Default::default());
+        let end = CallEnd {
+            at: attempt.started(),
+            status_code: status,
+            error: None,
+            bytes_out: 0,
+            exchange: self.response(status, headers, |_| Body::None).map(|response| (self.request(GUARD_BODY_LIMIT), response)),
+        };
+        deliver::guard_text(&trace.finish(end))
+    }
+
+    /// The request as it is kept; a body above `limit` bytes by its length and beginning.
+    fn request(&self, limit: usize) -> HttpMessage {
+        let body = match self.body.get(..limit) {
+            Some(head) if self.body.len() > limit => Body::Truncated {
+                bytes: self.body.len() as u64,
+                head: self.credentials.scrub(String::from_utf8_lossy(head.get(..1_000).unwrap_or(head)).into_owned()),
+            },
+            _ => match self.credentials.body(self.body.clone(), true) {
+                Body::Truncated { .. } => self.credentials.body(self.body.clone(), false),
+                body => body,
+            },
+        };
+        HttpMessage {
+            method: Some(self.head.method.clone()),
+            url: Some(self.head.path.clone()),
+            headers: redact::request_headers(&self.head.headers, &self.credentials),
+            body,
+            ..HttpMessage::default()
+        }
+    }
+
+    /// The response as it is kept; `None` when bodies are off.
+    fn response(&self, status: u16, headers: &Headers, body: impl FnOnce(&Credentials) -> Body) -> Option<HttpMessage> {
+        self.keep_bodies.then(|| HttpMessage {
+            status: Some(status),
+            headers: redact::response_headers(headers, &self.credentials),
+            body: body(&self.credentials),
+            ..HttpMessage::default()
+        })
+    }
+
+    fn finish_own<W: World>(self, world: &W, reply: &Reply<W::Native>, error: Option<SpanError>) {
+        let bytes = match &reply.body {
+            ReplyBody::Own(bytes) => bytes.clone(),
+            ReplyBody::Rewritten(..) | ReplyBody::Upstream(_) => Vec::new(),
+        };
+        let length = bytes.len() as u64;
+        let kept = self.response(reply.status, &Headers::default(), |credentials| credentials.body(bytes, true));
+        self.finish(world, reply.status, error, length, kept);
+    }
+
+    /// The one exit of a call.
+    fn finish<W: World>(
+        self,
+        world: &W,
+        status_code: u16,
+        error: Option<SpanError>,
+        bytes_out: u64,
+        response: Option<HttpMessage>,
+    ) {
+        let exchange = response.map(|response| (self.request(usize::MAX), response));
+        let record = self.trace.finish(CallEnd { at: world.now(), status_code, error, bytes_out, exchange });
+        deliver::deliver(world, record);
+    }
+}
+
+/// The response headers that a Portkey client reads (protocol §1.11).
+struct Contract {
+    trace_id: String,
+    request_id: String,
+    retry_count: i32,
+    used: Option<(String, &'static str)>,
+}
+
+impl Contract {
+    fn bare(trace: &CallTrace) -> Contract {
+        Contract {
+            trace_id: trace.context.trace_id.to_string(),
+            request_id: trace.call_id().to_string(),
+            retry_count: 0,
+            used: None,
+        }
+    }
+
+    fn of<N>(trace: &CallTrace, config: &Config, last: &Last<N>, retry_count: i32) -> Contract {
+        let target = config.target(last.target);
+        Contract { retry_count, used: Some((target.path.to_string(), target.provider.id)), ..Contract::bare(trace) }
+    }
+
+    fn write(&self, headers: &mut Headers) {
+        headers.push("access-control-allow-origin", "*");
+        headers.push("access-control-expose-headers", EXPOSED);
+        headers.push("x-portkey-trace-id", &self.trace_id);
+        headers.push("x-portkey-request-id", &self.request_id);
+        headers.push("x-portkey-retry-attempt-count", &self.retry_count.to_string());
+        headers.push("x-portkey-cache-status", "DISABLED");
+        if let Some((path, provider)) = &self.used {
+            headers.push("x-portkey-last-used-option-index", path);
+            headers.push("x-portkey-provider", provider);
+        }
+        if self.retry_count < 0 {
+            headers.push("x-should-retry", "false");
+        }
+    }
+}
+
+/// Every credential that this call could leak.
+fn credentials(headers: &Headers, caller: &Caller, settings: &Settings) -> Credentials {
+    let mut credentials = Credentials::default();
+    credentials.add(settings.admin_key.as_ref());
+    credentials.add(caller.provider_key.as_ref());
+    credentials.add(headers.text("x-api-key").and_then(Secret::new).as_ref());
+    for key in settings.provider_keys.values() {
+        credentials.add(Some(key));
+    }
+    credentials
+}
+
+fn own<N>(status: u16, body: String) -> Reply<N> {
+    let mut headers = Headers::default();
+    headers.push("content-type", JSON);
+    headers.push("access-control-allow-origin", "*");
+    Reply { status, headers, body: ReplyBody::Own(body.into_bytes()) }
+}
+
+fn refusal<N>(error: &GatewayError) -> Reply<N> {
+    let mut reply = own(error.public().status, error.body());
+    for (name, value) in error.headers().iter() {
+        reply.headers.push(name, value);
+    }
+    reply
+}
+
+fn preflight<N>(headers: &Headers) -> Reply<N> {
+    let asked = headers.text("access-control-request-headers").unwrap_or("*");
+    let headers = [
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-methods", "GET, POST, PUT, DELETE, OPTIONS"),
+        ("access-control-allow-headers", asked),
+        ("access-control-max-age", "86400"),
+        ("vary", "access-control-request-headers"),
+    ];
+    Reply { status: 204, headers: headers.into_iter().collect(), body: ReplyBody::Own(Vec::new()) }
+}
+
+const JSON: &str = "application/json";
+const EXPOSED: &str = "x-portkey-trace-id, x-portkey-request-id, x-portkey-retry-attempt-count, x-portkey-cache-status, x-portkey-last-used-option-index, x-portkey-provider";
+/// Bytes of a request body that the guard of a stream carries: it must fit a message beside the stream's own text.
+const GUARD_BODY_LIMIT: usize = 20_000;
