@@ -195,7 +195,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-const TYPICAL_MEMBERS: usize = 8;
+const TYPICAL_MEMBERS: usize = 12;
 
 #[cfg(test)]
 mod tests {

@@ -10,13 +10,13 @@ use super::error::{error_message, in_band_error};
 use crate::llm::observed::{Observed, ObservedStream, StreamEnd};
 use crate::llm::usage::Usage;
 use crate::wire::splice::{self, Object};
-use crate::wire::sse::{Decoder, Event, LineTooLong};
+use crate::wire::sse::{Decoder, Event, LineTooLong, lossy};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Looks at a non-streaming chat or embeddings answer.
 pub fn answer(body: &[u8]) -> Observed {
-    let text = String::from_utf8_lossy(body);
+    let text = lossy(body);
     let Ok(answer) = Object::parse_text(&text) else { return Observed::default() };
     let choices: Vec<Choice<'_>> = answer.get("choices").and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default();
     Observed {
