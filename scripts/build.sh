@@ -4,10 +4,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/toolchain.sh
-ensure_wasm_toolchain
 
 out=build features=()
 if [ "${1:-}" = --test-faults ]; then out=build-test features=(--features test-faults); fi
 
+# Nothing to do when no source is newer than what was built: wrangler asks on every start.
+if [ -f "$out/index_bg.wasm" ] && [ -f "$out/.complete" ] &&
+   [ -z "$(find src data Cargo.toml Cargo.lock build.rs scripts/build.sh scripts/toolchain.sh -newer "$out/.complete" -print -quit)" ]; then
+  exit 0
+fi
+ensure_wasm_toolchain
+
 # A fetch handler runs to its end even when its caller leaves, so that the record of the call is made (cloudflare facts §2.8).
 RUN_TO_COMPLETION=1 "$WORKER_BUILD" --release --out-dir "$out" "${features[@]}" >&2
+touch "$out/.complete"

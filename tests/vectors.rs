@@ -189,3 +189,27 @@ fn a_stream_that_ends_early_never_looks_complete() {
         }
     }
 }
+
+/// Bytes changed at random: whatever comes, nothing panics, and `[DONE]` is written for a complete stream alone.
+#[test]
+fn a_corrupted_stream_does_no_harm() {
+    let mut state = 7u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for vector in vectors("stream") {
+        let reply = vector.translated().reply;
+        for round in 0..500 {
+            let mut bytes = framed(&vector).concat().into_bytes();
+            for _ in 0..=round % 5 {
+                let (at, byte) = (random(bytes.len()), b"{}[]\",:\n\\0a\xff"[random(12)]);
+                bytes[at] = byte;
+            }
+            let (text, seen) = streamed(&reply, false, [bytes.as_slice()]);
+            let done = chunks(&text).last() == Some(&json!("[DONE]"));
+            assert_eq!(done, seen.end == StreamEnd::Complete, "{}", String::from_utf8_lossy(&bytes));
+            assert_eq!(!done, text.contains("\"error\":{"), "{}", String::from_utf8_lossy(&bytes));
+        }
+    }
+}

@@ -107,7 +107,7 @@ pub fn parse(fields: &Map<String, Value>, context: Context) -> Result<Node, Gate
     let mistakes = Mistakes::default();
     let root = Object::root(fields, &mistakes);
     if root.has("options") {
-        let message = "this is version 1 of the config format, which ended in 2024; write `targets` in place of `options`";
+        let message = "this is version 1 of the config format, which is not read any more; write `targets` in place of `options`";
         return Err(GatewayError::InvalidConfig(vec![Problem { path: "options".into(), message: message.into() }]));
     }
     let mut reading = Reading { context, targets: 0, not_yet: Vec::new() };
@@ -203,6 +203,7 @@ impl Reading<'_> {
 
     fn leaf(&mut self, object: &Object, is_root: bool, hosted: bool) -> Option<Leaf> {
         self.targets += 1;
+        let api_key = object.text("api_key").and_then(Secret::new);
         let name = object.text("provider");
         let provider = match (name, self.context.provider.filter(|_| is_root)) {
             (Some(name), _) => self.named_provider(object, name)?,
@@ -215,7 +216,6 @@ impl Reading<'_> {
         if needs_host(provider, hosted) {
             object.mistake("custom_host", format!("needed, since provider '{}' has no host of its own", provider.id));
         }
-        let api_key = object.text("api_key").and_then(Secret::new);
         Some(Leaf { provider, from_headers: name.is_none(), api_key, options: read_options(object) })
     }
 

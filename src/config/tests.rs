@@ -46,7 +46,8 @@ fn a_provider_header_is_a_whole_config() {
 
 #[test]
 fn requests_that_cannot_be_routed_are_refused_in_the_order_of_the_protocol() {
-    let given: &[(&[(&str, &str)], &str, &str)] = &[
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+    let given: &[Row] = &[
         (&[], "missing_provider", ""),
         (&[BEARER, ("x-portkey-provider", " ")], "missing_provider", ""),
         (&[("x-portkey-mode", "single")], "missing_provider", ""),
@@ -159,10 +160,7 @@ fn each_mistake_is_told_with_its_path() {
             "targets: every weight is 0",
         ),
         (json!({"strategy": {"mode": "conditional"}, "targets": [leaf]}), "strategy.conditions: a conditional strategy needs"),
-        (
-            json!({"strategy": {"mode": "conditional", "conditions": [], "default": "a"}, "targets": [{"name": "a", "provider": "openai"}]}),
-            "strategy.conditions: a conditional",
-        ),
+        (json!({"strategy": {"mode": "conditional", "conditions": []}, "targets": [leaf]}), "strategy.conditions: a conditional"),
     ] {
         let found = mistakes(config.clone());
         assert_eq!(found.len(), 1, "{config}: {found:?}");
@@ -176,7 +174,7 @@ fn all_mistakes_come_at_once() {
         "strategy": {"mode": "conditional", "conditions": [{"then": "a"}, {"query": {}, "then": "gone"}], "default": "c"},
         "request_timeout": "soon",
         "targets": [
-            {"name": "a", "provider": "nope", "retry": {"attempts": -1}},
+            {"name": "a", "provider": "nope", "retry": {"attempts": -1}, "api_key": []},
             {"name": "b", "custom_host": "ftp://x", "weight": "heavy"},
             {"strategy": {"mode": "random"}, "targets": [{"api_key": 1, "provider": "openai"}]},
         ],
@@ -188,6 +186,7 @@ fn all_mistakes_come_at_once() {
         [
             "request_timeout",
             "targets[0].retry.attempts",
+            "targets[0].api_key",
             "targets[0].provider",
             "targets[1].custom_host",
             "targets[1].weight",
@@ -240,6 +239,14 @@ fn what_is_not_built_is_refused_by_its_path() {
 }
 
 #[test]
+fn a_provider_header_is_for_the_root_alone() {
+    let Err(GatewayError::InvalidConfig(problems)) = with(json!({"targets": [{"retry": {"attempts": 1}}]}), &[OPENAI]) else {
+        panic!("not refused")
+    };
+    assert_eq!(problems[0].path, "targets[0].provider");
+}
+
+#[test]
 fn a_mistake_is_told_before_what_is_not_built() {
     assert_eq!(mistakes(json!({"virtual_key": "team", "request_timeout": "x"})).len(), 1);
 }
@@ -273,6 +280,7 @@ fn the_config_decides_before_the_headers_unless_it_says_nothing() {
         (json!({"provider": "openai"}), vec![anthropic, BEARER], "openai", CredentialSource::Stored),
         (json!({"targets": [{"provider": "openai"}]}), vec![anthropic, BEARER], "openai", CredentialSource::Stored),
         (json!({"provider": "openai"}), vec![legacy], "openai", CredentialSource::Stored),
+        (json!({"provider": "openai"}), vec![("x-portkey-mode", "proxy nope")], "openai", CredentialSource::Stored),
         // B2 (checklist 37).
         (json!({"retry": {"attempts": 2}}), vec![anthropic, BEARER], "anthropic", CredentialSource::Caller),
         (json!({}), vec![anthropic], "anthropic", CredentialSource::Caller),
@@ -324,7 +332,9 @@ fn the_legacy_retry_count_beats_the_config() {
 fn headers_beat_every_level_of_the_config() {
     let config = json!({
         "request_timeout": 2000, "custom_host": "https://a.example.com", "forward_headers": ["a"],
-        "targets": [{"provider": "openai", "request_timeout": 5000, "custom_host": "https://b.example.com", "forward_headers": ["b"]}],
+        "targets": [{
+            "provider": "openai", "request_timeout": 5000, "custom_host": "https://b.example.com", "forward_headers": ["b"],
+        }],
     });
     let given = [
         ("x-portkey-request-timeout", "500"),
@@ -427,7 +437,8 @@ fn camel_case_keys_are_the_same_config() {
         "targets": [{
             "provider": "openai", "api_key": "k", "custom_host": "https://a.example.com", "strict_open_ai_compliance": false,
             "retry": {"attempts": 2, "on_status_codes": [418], "use_retry_after_header": true}, "openai_organization": "o",
-            "override_params": {"maxTokens": 5, "nested": {"aB": 1}}, "default_params": {"topP": 1}, "drop_params": ["toolChoice"],
+            "override_params": {"maxTokens": 5, "nested": {"aB": 1}}, "default_params": {"topP": 1},
+            "drop_params": ["toolChoice"],
             "forward_headers": ["xMyHeader"],
         }],
     });
@@ -436,13 +447,15 @@ fn camel_case_keys_are_the_same_config() {
         "targets": [{
             "provider": "openai", "apiKey": "k", "customHost": "https://a.example.com", "strictOpenAiCompliance": false,
             "retry": {"attempts": 2, "onStatusCodes": [418], "useRetryAfterHeader": true}, "openaiOrganization": "o",
-            "overrideParams": {"maxTokens": 5, "nested": {"aB": 1}}, "defaultParams": {"topP": 1}, "dropParams": ["toolChoice"],
+            "overrideParams": {"maxTokens": 5, "nested": {"aB": 1}}, "defaultParams": {"topP": 1},
+            "dropParams": ["toolChoice"],
             "forwardHeaders": ["xMyHeader"],
         }],
     });
     let (snake, camel) = (with(snake, &[]).unwrap(), with(camel, &[]).unwrap());
     assert_eq!(format!("{snake:?}"), format!("{camel:?}"));
     assert_eq!(snake.targets[0].override_params["nested"], json!({"aB": 1}));
+    assert_eq!(snake.targets[0].default_params["topP"], 1);
     // The canonical form wins, and a mistake is told under it.
     assert_eq!(
         only(with(json!({"provider": "openai", "request_timeout": 1, "requestTimeout": 2}), &[])).request_timeout,
@@ -601,7 +614,7 @@ fn no_config_panics_or_is_lost() {
         let pick = |rng: &mut SeededRng, n: usize| (rng.next_u64() % n as u64) as usize;
         match pick(rng, if depth == 0 { 6 } else { 12 }) {
             0 => Value::Null,
-            1 => json!(rng.next_u64() % 2 == 0),
+            1 => json!(pick(rng, 2) == 0),
             2 => json!(rng.next_u64() as i64),
             3 => json!([2.0, -1.5, 1e300, 429.0][pick(rng, 4)]),
             4 | 5 => json!(["openai", "fallback", "single", "loadbalance", "conditional", "@x/y", "a", ""][pick(rng, 8)]),

@@ -158,3 +158,121 @@ fn observed(answer: &Answer) -> Observed {
         service_tier: answer.service_tier.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::anthropic::Caps;
+    use super::*;
+    use serde_json::{Value, json};
+
+    const OPTIONS: Options = Options {
+        default_max_tokens: 4096,
+        max_output_tokens: None,
+        caps: Caps {
+            adaptive: false,
+            always_thinks: false,
+            effort_max: false,
+            effort_xhigh: false,
+            native_schema: false,
+            no_forced_tool: false,
+            no_prefill: false,
+            no_sampling: false,
+            reasoning: false,
+        },
+    };
+
+    fn reply(more: Value) -> ReplyTranslator {
+        let mut call = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        call.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        openai_to_anthropic(call.to_string().as_bytes(), &OPTIONS).unwrap().reply
+    }
+
+    fn message(content: Value, stop_reason: &str) -> Vec<u8> {
+        json!({"type": "message", "content": content, "stop_reason": stop_reason}).to_string().into_bytes()
+    }
+
+    fn frame(events: &[Value]) -> Vec<u8> {
+        events.iter().map(|event| format!("data: {event}\n\n")).collect::<String>().into_bytes()
+    }
+
+    fn thoughtful() -> (Value, Vec<Value>) {
+        let blocks = json!([{"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "redacted_thinking", "data": "d"}, {"type": "text", "text": "x"}]);
+        let opened =
+            blocks.as_array().unwrap().iter().map(|block| json!({"type": "content_block_start", "content_block": block}));
+        let events = std::iter::once(json!({"type": "message_start"})).chain(opened);
+        (blocks.clone(), events.collect())
+    }
+
+    #[test]
+    fn thoughts_stay_away_in_strict_mode() {
+        let (blocks, events) = thoughtful();
+        for strict in [true, false] {
+            let reply = ReplyTranslator::default();
+            let (whole, _) = reply.answer(&message(blocks.clone(), "end_turn"), 1, strict).unwrap();
+            let (mut stream, mut streamed) = (reply.stream(1, strict), Vec::new());
+            stream.push(&frame(&events), &mut streamed);
+            for text in [whole, streamed] {
+                let text = String::from_utf8(text).unwrap();
+                assert_eq!(text.contains("hm") || text.contains("reasoning_content"), !strict, "{text}");
+                assert_eq!(text.contains("thinking"), !strict, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_schema_comes_back_as_content() {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}});
+        let reply = reply(json!({"response_format": format}));
+        let tool = json!({"type": "tool_use", "id": "t", "name": "structured_answer", "input": {"n": 1}});
+        let (body, observed) = reply.answer(&message(json!([tool]), "tool_use"), 1, true).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["choices"][0]["message"], json!({"role": "assistant", "content": "{\"n\":1}"}));
+        assert_eq!(
+            (&body["choices"][0]["finish_reason"], observed.finish_reasons),
+            (&json!("stop"), vec!["tool_use".to_owned()])
+        );
+
+        let (mut stream, mut out) = (reply.stream(1, true), Vec::new());
+        let delta = json!({"type": "input_json_delta", "partial_json": "{\"n\":1}"});
+        stream.push(
+            &frame(&[json!({"type": "message_start"}), json!({"type": "content_block_start", "content_block": tool})]),
+            &mut out,
+        );
+        assert!(!stream.first_token_seen());
+        stream.push(&frame(&[json!({"type": "content_block_delta", "delta": delta})]), &mut out);
+        assert!(stream.first_token_seen() && !stream.is_over());
+        stream.push(&frame(&[json!({"type": "message_stop"})]), &mut out);
+        assert!(stream.is_over());
+        let whole: Value = serde_json::from_str(&stream.finish(&mut out).assembled.unwrap()).unwrap();
+        assert_eq!(whole["choices"], body["choices"]);
+    }
+
+    #[test]
+    fn a_nameless_answer_gets_the_names_that_are_known() {
+        let (body, _) = reply(json!({})).answer(&message(json!([]), "end_turn"), 17, true).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["id"], &body["model"], body.get("usage")), (&json!("chatcmpl-17"), &json!("m"), None));
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_an_error() {
+        let error = ReplyTranslator::default().answer(b"<html>", 1, true).unwrap_err();
+        assert!(error.to_string().starts_with("The upstream's answer is not a message"), "{error}");
+    }
+
+    #[test]
+    fn what_was_seen_before_a_cut_is_kept() {
+        let mut events = thoughtful().1;
+        events[0] = json!({"type": "message_start", "message": {"id": "i", "model": "c", "usage": {"input_tokens": 3}}});
+        let seen = observe_anthropic(&frame(&events));
+        assert_eq!(seen.end, StreamEnd::Truncated);
+        assert_eq!((seen.observed.response_id.as_deref(), seen.observed.usage.input), (Some("i"), Some(3)));
+        let whole: Value = serde_json::from_str(&seen.assembled.unwrap()).unwrap();
+        assert_eq!(
+            (&whole["choices"][0]["message"]["content"], &whole["choices"][0]["finish_reason"]),
+            (&json!("x"), &Value::Null)
+        );
+        assert_eq!(observe_anthropic(b"<html>").assembled, None);
+    }
+}

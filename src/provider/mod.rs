@@ -3,6 +3,10 @@
 //! A provider that speaks a known dialect is one row. Whatever is particular to it is a field here; comparing
 //! `provider.id` with a constant anywhere else is a missing field.
 
+mod table;
+
+pub use table::{ALL, RETIRED};
+
 use crate::llm::operation::Operation;
 
 /// A wire language.
@@ -62,47 +66,12 @@ impl Provider {
     }
 }
 
+/// Why the provider of that id cannot be used any more, if it is known to be gone.
+pub fn retired(id: &str) -> Option<&'static str> {
+    RETIRED.iter().find(|(have, _)| *have == id).map(|(_, why)| *why)
+}
+
 /// The provider of that id.
 pub fn find(id: &str) -> Option<&'static Provider> {
     ALL.iter().find(|provider| provider.id == id)
 }
-
-/// Every provider, in the order of their ids but for the first two.
-pub static ALL: &[Provider] = &[
-    Provider {
-        id: "openai",
-        name: "OpenAI",
-        dialect: Dialect::OpenAi,
-        base_url: Some("https://api.openai.com/v1"),
-        credential: Credential::Bearer,
-        key_var: "OPENAI_API_KEY",
-        otel_name: "openai",
-        endpoints: &[(Operation::Chat, "/chat/completions"), (Operation::Embeddings, "/embeddings")],
-        headers: &[],
-        ends_without_done: false,
-    },
-    Provider {
-        id: "anthropic",
-        name: "Anthropic",
-        dialect: Dialect::Anthropic,
-        base_url: Some("https://api.anthropic.com/v1"),
-        credential: Credential::Header("x-api-key"),
-        key_var: "ANTHROPIC_API_KEY",
-        otel_name: "anthropic",
-        endpoints: &[(Operation::Chat, "/messages")],
-        headers: &[("anthropic-version", "2023-06-01")],
-        ends_without_done: false,
-    },
-    Provider {
-        id: "mock",
-        name: "Mock",
-        dialect: Dialect::OpenAi,
-        base_url: Some("mock://spangate/v1"),
-        credential: Credential::Optional,
-        key_var: "MOCK_API_KEY",
-        otel_name: "mock",
-        endpoints: &[(Operation::Chat, "/chat/completions"), (Operation::Embeddings, "/embeddings")],
-        headers: &[],
-        ends_without_done: false,
-    },
-];

@@ -147,6 +147,7 @@ fn retry_after_beats_backoff_within_its_budget() {
             "429+40000 429+30000 429+10000 500 200",
             "first:0 after:40000 retry:0 fallback:1 after:10000 retry:1 retry:1 =1(2)",
         ),
+        (fallback(json!([obeying, obeying])), "429+40000 400 429+30000", "first:0 after:40000 retry:0 fallback:1 =1(-1)"),
         (
             fallback(json!([leaf(json!({"attempts": 1, "use_retry_after_header": true})), obeying])),
             "429+5000 500 500 200",
@@ -211,7 +212,8 @@ fn an_outcome_that_never_came_is_a_fault_of_ours() {
 
 #[test]
 fn the_upstream_names_its_wait_in_three_ways() {
-    let table: &[(&[(&str, &str)], Option<u64>)] = &[
+    type Row<'a> = (&'a [(&'a str, &'a str)], Option<u64>);
+    let table: &[Row] = &[
         (&[], None),
         (&[("retry-after", "2")], Some(2_000)),
         (&[("retry-after", " 2 ")], Some(2_000)),
@@ -269,6 +271,26 @@ fn draws_follow_the_weights() {
                 "{weights:?}: {drawn:?}"
             );
         }
+    }
+}
+
+#[test]
+fn rounding_never_draws_a_weight_of_zero() {
+    struct Highest;
+    impl Rng for Highest {
+        fn next_u64(&mut self) -> u64 {
+            u64::MAX
+        }
+    }
+    let leaves = config(&fallback(
+        json!([{"provider": "openai"}, {"provider": "openai"}, {"provider": "openai"}, {"provider": "openai"}]),
+    ));
+    for scale in 1..500 {
+        let weights = [0.1, 0.2, 0.7, 0.0].map(|weight| weight * f64::from(scale));
+        let targets = weights.into_iter().zip(0..).map(|(weight, id)| Weighted { weight, route: Route::Target(TargetId(id)) });
+        let config = Config { route: Route::Loadbalance { targets: OneOrMore::new(targets).unwrap() }, ..leaves.clone() };
+        let step = Plan::new(&config).next(None, &mut Highest);
+        assert!(matches!(step, Step::Send { target: TargetId(2), .. }), "{scale}: {step:?}");
     }
 }
 
@@ -355,6 +377,7 @@ fn random_outcome(rng: &mut SeededRng, hopeless: bool) -> Outcome {
         0 => OutcomeKind::Connect,
         1 => OutcomeKind::GatewayException,
         2 => OutcomeKind::Timeout,
+        3..=8 => OutcomeKind::Status(429),
         n => OutcomeKind::Status(STATUSES[n as usize % STATUSES.len()]),
     };
     Outcome { kind, retry_after: (pick(rng, 2) == 0).then(|| Millis(pick(rng, 70_000))) }

@@ -120,6 +120,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("http://[::1]", "private"),
     ("http://[0:0:0:0:0:0:0:1]:8080", "private"),
     ("http://[::]", "private"),
+    ("http://[::127.0.0.1]", "private"),
+    ("http://[::7f00:1]", "private"),
     ("http://[::ffff:127.0.0.1]", "private"),
     ("http://[::ffff:8.8.8.8]", "private"),
     ("http://[64:ff9b::7f00:1]", "private"),
