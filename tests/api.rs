@@ -204,9 +204,9 @@ fn paging_shows_every_trace_once_while_others_arrive() {
         let Some(next) = list["next_cursor"].as_str() else { break };
         cursor = next.to_owned();
         page += 1;
-        // New ones; old traces that grow; traces just shown that turn out to have begun long ago; latecomers in between.
+        // New ones; traces still to be shown that grow at either end; traces just shown that turn out to have begun long ago; latecomers in between.
         stored(&[maker.call(&format!("new-{page}"), T0 + 1_000, &[200])], &db);
-        stored(&[maker.call("tr-3", T0 + 1_001, &[200])], &db);
+        stored(&[maker.call("tr-3", T0 + 1_001, &[200]), maker.call("tr-1", T0 - page, &[200])], &db);
         let shown = seen.last().unwrap().clone();
         stored(&[maker.call(&shown, T0 - 500, &[200]), maker.call(&format!("late-{page}"), T0 + 15, &[200])], &db);
         assert!(page < 20, "paging does not end");
@@ -225,6 +225,7 @@ fn pages_end_exactly() {
     for (path, ids) in [("/v1/traces", ["tr-3", "tr-2", "tr-1", "tr-0"]), ("/v1/logs", ["tr-3", "tr-2", "tr-1", "tr-0"])] {
         let first = get(&format!("{path}?limit=2"), &db);
         let second = get(&format!("{path}?limit=2&cursor={}", first["next_cursor"].as_str().unwrap()), &db);
+        assert_eq!(first["data"].as_array().unwrap().len(), 2);
         assert_eq!(
             (&first["has_more"], &second["has_more"], &second["next_cursor"]),
             (&json!(true), &json!(false), &Value::Null)
@@ -246,6 +247,7 @@ fn a_range_of_time_holds_what_started_in_it() {
         (format!("from={}", at(1)), vec!["late", "mid"]),
         (format!("to={}", at(1)), vec!["early"]),
         (format!("from={}&to={}", at(2), at(1)), vec![]),
+        (format!("to={}&cursor={}", at(1), "f".repeat(32)), vec!["early"]),
     ] {
         for path in ["/v1/traces", "/v1/logs"] {
             let list = get(&format!("{path}?{query}"), &db);
