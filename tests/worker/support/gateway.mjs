@@ -15,7 +15,7 @@ const root = fileURLToPath(new URL('../../../', import.meta.url));
 export const BUILD = resolve(root, process.env.SPANGATE_BUILD ?? 'build-test');
 export const ADMIN_KEY = 'gw-admin-key-for-tests';
 /** How long anything may take that has no bound of its own: ten times and more what it needs. */
-export const PATIENCE = 30_000;
+export const PATIENCE = Number(process.env.SPANGATE_PATIENCE_MS ?? 30_000);
 export const QUEUE = 'spangate-logs';
 
 const VARS = { GATEWAY_ADMIN_KEY: ADMIN_KEY, ENABLE_MOCK_PROVIDER: 'true', TRUSTED_CUSTOM_HOSTS: 'localhost,127.0.0.1' };
