@@ -55,7 +55,7 @@ fn streamed<'a>(reply: &ReplyTranslator, strict: bool, pieces: impl IntoIterator
     for piece in pieces {
         stream.push(piece, &mut out);
     }
-    let seen = stream.finish(&mut out);
+    let seen = stream.finish(("stream_truncated", "cut"), &mut out);
     (String::from_utf8(out).unwrap(), seen)
 }
 

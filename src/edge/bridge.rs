@@ -51,17 +51,6 @@ extern "C" {
         terminator: &str,
         last_words: &Uint8Array,
         guard: &str,
-    ) -> Passing;
-    #[wasm_bindgen(js_name = passThrough)]
-    pub fn pass_through(
-        env: &JsValue,
-        ctx: &JsValue,
-        upstream: &JsValue,
-        signal: &JsValue,
-        idle: f64,
-        terminator: &str,
-        last_words: &Uint8Array,
-        guard: &str,
         push: &JsValue,
     ) -> Passing;
 

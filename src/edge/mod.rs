@@ -106,9 +106,11 @@ fn take_refused(env: &JsValue) {
         future_to_promise(async move {
             worker::console_error!("spangate: the queue refused {} messages: {reason}", messages.length());
             for body in messages.iter().filter_map(|message| message.as_string()) {
+                let records = consume::count_records(&body);
                 let outcome = consume::store_directly(body, Store { db: &edge, objects: &edge }, &pump::finish_guard).await;
                 if let MessageOutcome::Malformed { reason } | MessageOutcome::Retry { reason, .. } = outcome {
-                    worker::console_error!("spangate: records lost, the queue and the database refused them: {reason}");
+                    world::count_lost(records);
+                    worker::console_error!("spangate: {records} records lost, the queue and the database refused them: {reason}");
                 }
             }
             Ok(JsValue::UNDEFINED)

@@ -10,7 +10,7 @@ use crate::ports::{
 use crate::random::Rng;
 use crate::time::{Millis, UnixMillis};
 use js_sys::{Array, Uint8Array};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
@@ -95,25 +95,21 @@ impl World for Edge {
         })
     }
 
-    fn pass(&self, native: Native, watch: Watch) -> (Native, EdgePassing) {
+    fn pass(&self, native: Native, watch: Watch, rewrite: Option<Rc<RefCell<dyn Rewrite>>>) -> (Native, EdgePassing) {
         let Platform { env, ctx, signal, .. } = &*self.platform;
         let words = Uint8Array::from(watch.last_words.as_slice());
-        let passing = bridge::pass(env, ctx, &native.0, signal, watch.idle.0 as f64, watch.terminator, &words, &watch.guard);
-        self.under_way(native, passing, None)
-    }
-
-    fn pass_through(&self, native: Native, watch: Watch, rewrite: Rc<RefCell<dyn Rewrite>>) -> (Native, EdgePassing) {
-        let Platform { env, ctx, signal, .. } = &*self.platform;
-        let words = Uint8Array::from(watch.last_words.as_slice());
-        let push: Push = Closure::new(move |chunk: Uint8Array| {
-            let mut out = Vec::new();
-            rewrite.borrow_mut().push(&chunk.to_vec(), &mut out);
-            Uint8Array::from(out.as_slice())
+        let push: Option<Push> = rewrite.map(|rewrite| {
+            Closure::new(move |chunk: Uint8Array| {
+                let mut out = Vec::new();
+                rewrite.borrow_mut().push(&chunk.to_vec(), &mut out);
+                Uint8Array::from(out.as_slice())
+            })
         });
-        let idle = watch.idle.0 as f64;
-        let passing =
-            bridge::pass_through(env, ctx, &native.0, signal, idle, watch.terminator, &words, &watch.guard, push.as_ref());
-        self.under_way(native, passing, Some(push))
+        let (idle, none) = (watch.idle.0 as f64, JsValue::NULL);
+        let push_ref = push.as_ref().map_or(&none, |push| push.as_ref());
+        let passing = bridge::pass(env, ctx, &native.0, signal, idle, watch.terminator, &words, &watch.guard, push_ref);
+        native.0.unchecked_ref::<bridge::Exchange>().set_stream(&passing.readable());
+        (native, EdgePassing { passing, _push: push })
     }
 
     async fn read_body(&self, limit: u64) -> Result<Vec<u8>, BodyError> {
@@ -142,6 +138,10 @@ impl World for Edge {
         let _ = ctx.wait_until(&promise);
     }
 
+    fn take_lost(&self) -> u64 {
+        LOST.take()
+    }
+
     fn commit(&self, record: String) {
         bridge::commit(&self.platform.env, &self.platform.ctx, &record);
     }
@@ -156,13 +156,6 @@ impl World for Edge {
 
     fn objects(&self) -> Edge {
         self.clone()
-    }
-}
-
-impl Edge {
-    fn under_way(&self, native: Native, passing: bridge::Passing, push: Option<Push>) -> (Native, EdgePassing) {
-        native.0.unchecked_ref::<bridge::Exchange>().set_stream(&passing.readable());
-        (native, EdgePassing { passing, _push: push })
     }
 }
 
@@ -248,6 +241,15 @@ fn db_error(error: JsValue) -> DbError {
 
 fn millis(time: f64) -> UnixMillis {
     UnixMillis(time as u64)
+}
+
+thread_local! {
+    static LOST: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts records that neither the queue nor the database took; the next record tells of them.
+pub fn count_lost(records: u64) {
+    LOST.set(LOST.get().saturating_add(records));
 }
 
 /// The platform's CSPRNG, read in blocks: one crossing for many ids.
