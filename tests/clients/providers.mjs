@@ -2,16 +2,20 @@
 // fail. Each name below is a script for `tests/worker/support/upstream.mjs`; a test in any language asks for it by name.
 import { chat, chatEvents, json, never, sse } from '../worker/support/upstream.mjs';
 
+const CUT_TEXT = 'one two three four';
+
 /** Everything a test may ask for: an answer, or a function of the request that gives one. */
 export const SCENARIOS = {
   openai: request => openai(JSON.parse(request.body), request.path),
   anthropic: request => anthropic(JSON.parse(request.body)),
   silent: never(),
-  'openai-cut': sse(chatEvents(CUT_TEXT(), { usage: null }).slice(0, 3), { ending: 'reset' }),
-  'openai-no-done': sse(chatEvents(CUT_TEXT(), { usage: null }).slice(0, 3)),
-  'openai-error-event': sse([...chatEvents(CUT_TEXT(), { usage: null }).slice(0, 3), `data: ${JSON.stringify(openaiError('The model broke down.', 'server_error'))}\n\n`]),
+  'openai-slow': json(chat('late'), { delay: 1500 }),
+  'openai-long': sse(chatEvents('word '.repeat(200), { usage: null }), { gap: 50 }),
+  'openai-cut': sse(chatEvents(CUT_TEXT, { usage: null }).slice(0, 3), { ending: 'reset' }),
+  'openai-no-done': sse(chatEvents(CUT_TEXT, { usage: null }).slice(0, 3)),
+  'openai-error-event': sse([...chatEvents(CUT_TEXT, { usage: null }).slice(0, 3), `data: ${JSON.stringify(openaiError('The model broke down.', 'server_error'))}\n\n`]),
   'openai-body-cut': json('{"id":"chatcmpl-1","choices":[{"mess', { headers: { 'content-length': '500' }, ending: 'reset' }),
-  'anthropic-cut': () => sse(messageEvents(textBlocks(CUT_TEXT())).slice(0, 4), { ending: 'reset' }),
+  'anthropic-cut': () => sse(messageEvents(textBlocks(CUT_TEXT)).slice(0, 4), { ending: 'reset' }),
   'anthropic-429': json({ type: 'error', error: { type: 'rate_limit_error', message: 'Too many requests for your plan.' } }, { status: 429 }),
   'anthropic-529': json({ type: 'error', error: { type: 'overloaded_error', message: 'Overloaded' } }, { status: 529 }),
   ...Object.fromEntries(
@@ -28,10 +32,6 @@ export const SCENARIOS = {
     ].map(([status, message, type, code]) => [`openai-${status}`, json(openaiError(message, type, code), { status })]),
   ),
 };
-
-function CUT_TEXT() {
-  return 'one two three four';
-}
 
 function openaiError(message, type, code = null) {
   return { error: { message, type, param: null, code } };

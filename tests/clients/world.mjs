@@ -12,9 +12,11 @@ import { SCENARIOS } from './providers.mjs';
 const here = new URL('.', import.meta.url).pathname;
 const DEPLOYMENT_KEY = 'sk-deployment';
 const OPENAI_HOST = 'api.openai.com';
+/** Milliseconds for one suite; it needs a tenth of them. */
+const PATIENCE = 300_000;
 
 const SUITES = {
-  node: ['node', ['--test', '--test-reporter=spec', 'node/']],
+  node: ['node', ['--test', '--test-reporter=spec', '--test-timeout=60000', 'node/']],
   python: [process.env.SPANGATE_PYTHON ?? 'python3', ['-m', 'pytest', '-p', 'no:cacheprovider', 'python/']],
 };
 
@@ -44,15 +46,16 @@ const leave = async status => {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => leave(130));
 
 const wanted = process.argv.slice(2);
-let failed = [];
+const failed = [];
 for (const [name, [command, args]] of Object.entries(SUITES)) {
   if (wanted.length && !wanted.includes(name)) continue;
   console.log(`\n# ${name}`);
-  running = spawn(command, args, { cwd: here, stdio: 'inherit', env: { ...process.env, SPANGATE_WORLD: JSON.stringify(world) } });
+  running = spawn(command, args, { cwd: here, stdio: 'inherit', timeout: PATIENCE, env: { ...process.env, SPANGATE_WORLD: JSON.stringify(world) } });
   const [status] = await once(running, 'exit');
   if (status !== 0) failed.push(name);
 }
-if (failed.length) for (const line of [...gateway.console, ...deployed.console].slice(-20)) console.log(`worker: ${line}`);
+const said = [...gateway.console, ...deployed.console].filter(line => !line.startsWith('stack:'));
+if (failed.length) for (const line of said.slice(-20)) console.log(`worker: ${line}`);
 console.log(failed.length ? `\n# failed: ${failed.join(', ')}` : '\n# clients: all suites passed');
 await leave(failed.length ? 1 : 0);
 
@@ -63,12 +66,17 @@ async function toUpstream(request) {
   return fetch(`${upstream.origin}/${OPENAI_HOST}${pathname}`, { method: request.method, headers: request.headers, body: request.body, duplex: 'half' });
 }
 
+/** A request as the tests look at it; `abandoned` once the gateway has let it go before its answer was finished. */
+function seen({ path, headers, body, abandonedAt }) {
+  return { path, headers, body: JSON.parse(body), abandoned: abandonedAt !== null };
+}
+
 /** `POST /` `{key, scenarios}` writes the script of a key, answer by answer; `GET /<key>` reads what arrived for it. */
 async function startControl() {
   const server = http.createServer(async (request, response) => {
     const reply = body => response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
     if (request.method === 'GET')
-      return reply(upstream.requests(request.url.slice(1)).map(({ path, headers, body }) => ({ path, headers, body: JSON.parse(body) })));
+      return reply(upstream.requests(request.url.slice(1)).map(seen));
     const { key, scenarios } = JSON.parse(Buffer.concat(await request.toArray()));
     upstream.on(key, ...scenarios.map(name => SCENARIOS[name]));
     return reply({ base: upstream.base(key) });

@@ -114,7 +114,10 @@ def arrived(key):
 
 def recorded(trace_id, calls=1, base=WORLD.gateway):
     """The trace once it holds `calls` calls: its summary, its request spans and attempts in order, and the log of a span."""
-    get = lambda path: fetch(base + path, headers={"x-portkey-api-key": WORLD.adminKey})
+
+    def get(path):
+        return fetch(base + path, headers={"x-portkey-api-key": WORLD.adminKey})
+
     deadline = time.monotonic() + PATIENCE
     while True:
         trace = get(f"/traces/{urllib.parse.quote(trace_id, safe='')}")
