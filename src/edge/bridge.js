@@ -5,6 +5,46 @@
 // - a sequence of platform calls that would otherwise cost one promise hop into wasm each.
 // It decides nothing: every limit, text and verdict comes from Rust.
 
+// ---- Rust futures ------------------------------------------------------------------------------------------------
+
+/** The way into the current wasm instance. After a panic a new instance brings a new one. */
+let door = null;
+let shut = new WeakSet();
+
+export function install(enter) {
+  door = enter;
+}
+
+/** Runs the Rust future `id` to its end: it is told what each promise gave, and answers with the next, or `[value]`. */
+export async function drive(id, promise) {
+  const enter = door;
+  for (;;) {
+    let value, failed = false;
+    try {
+      value = await promise;
+    } catch (error) {
+      value = error;
+      failed = true;
+    }
+    if (enter !== door || shut.has(enter)) return fallen();
+    try {
+      promise = enter(id, value, failed);
+    } catch (error) {
+      shut.add(enter);
+      console.error("spangate: the wasm instance failed", error);
+      return fallen();
+    }
+    if (Array.isArray(promise)) return promise[0];
+  }
+}
+
+/** What a caller gets whose call was lost with its instance. */
+function fallen() {
+  const message = "Something went wrong inside the gateway.";
+  const error = { message, type: "server_error", param: null, code: "internal_error" };
+  return Response.json({ status: "failure", message, error }, { status: 500, headers: { "x-portkey-gateway-exception": "true" } });
+}
+
 // ---- requests in -------------------------------------------------------------------------------------------------
 
 /** Method, URL and all headers as one text of lines: one crossing instead of one a header. */
@@ -293,8 +333,8 @@ function join(chunks, total) {
 const RAW_LIMIT = 30_000;
 /** Bytes a message is filled to, and bytes of one sendBatch (cloudflare facts §1.2, CF-16). */
 const MESSAGE_BYTES = 60_000, BATCH_BYTES = 240_000, BATCH_MESSAGES = 90;
-/** A flight older than this has lost its request; the next record takes its load over. */
-const FLIGHT_LOST_MS = 10_000;
+/** The request that flies for all may do so this long (its waitUntil ends after 30 s); a send without an answer for this long is lost. */
+const FLIGHT_MS = 10_000;
 
 let waiting = [];
 let flight = null;
@@ -306,25 +346,26 @@ export function onRefused(handler) {
 }
 
 /**
- * Hands a record to the queue. While one send is under way, finished records gather for the next; each request holds its
- * own waitUntil until the flight with its record has landed. Plain text only is shared between requests.
+ * Hands a record to the queue. While one send is under way, finished records gather for the next. Only the request that
+ * starts a flight waits for it: waiting for another request's promise costs more than the send. A flight that lasts too
+ * long, or whose request is gone, is taken over by the next record; what it may have sent already is sent again, which
+ * the consumer does not mind. Plain text only is shared between requests.
  */
 export function commit(env, ctx, record) {
   waiting.push(record);
-  if (flight && Date.now() - flight.since > FLIGHT_LOST_MS) {
-    waiting = flight.load.concat(waiting);
-    flight = null;
+  if (flight) {
+    const now = Date.now();
+    if (now - flight.began < FLIGHT_MS) return;
+    if (now - flight.sentAt > FLIGHT_MS) waiting = flight.load.concat(waiting);
   }
-  if (!flight) {
-    flight = { since: Date.now(), load: [], landed: null };
-    flight.landed = fly(env, flight);
-  }
-  ctx.waitUntil(flight.landed);
+  const now = Date.now();
+  flight = { began: now, sentAt: now, load: [] };
+  ctx.waitUntil(fly(env, flight));
 }
 
 async function fly(env, mine) {
   while (waiting.length && flight === mine) {
-    mine.since = Date.now();
+    mine.sentAt = Date.now();
     mine.load = waiting;
     waiting = [];
     const messages = pack(mine.load);
@@ -335,6 +376,7 @@ async function fly(env, mine) {
       await send(env.LOGS, group).catch((error) => refused?.(group, String(error?.message ?? error)));
       at = end;
     }
+    mine.load = [];
   }
   if (flight === mine) flight = null;
 }

@@ -75,6 +75,9 @@ extern "C" {
     #[wasm_bindgen(method)]
     pub fn close(this: &Passing, last_words: &JsValue) -> Promise;
 
+    pub fn install(door: &JsValue);
+    pub fn drive(id: u32, first: &Promise) -> JsValue;
+
     pub fn commit(env: &JsValue, ctx: &JsValue, record: &str);
     #[wasm_bindgen(js_name = onRefused)]
     pub fn on_refused(handler: &JsValue);

@@ -1,6 +1,7 @@
 //! The ports on the platform. Converts types and calls `bridge.js`; what to send, when to stop and what to keep is decided above.
 
 use super::bridge;
+use super::driver::{start, wait};
 use crate::headers::Headers;
 use crate::mock;
 use crate::ports::{
@@ -14,7 +15,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::{JsFuture, future_to_promise};
 
 /// One invocation's share of the platform.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl Clock for Edge {
 impl Timer for Edge {
     async fn sleep(&self, duration: Millis) {
         // A timer cannot fail; a cancelled invocation never resumes.
-        let _ = JsFuture::from(bridge::wait(duration.0 as f64)).await;
+        let _ = wait(bridge::wait(duration.0 as f64)).await;
     }
 }
 
@@ -76,7 +76,7 @@ impl World for Edge {
             &self.platform.signal,
             mock_script(&request),
         );
-        let result = JsFuture::from(sent).await.map_err(|error| SendError::Connect(bridge::words(&error)))?;
+        let result = wait(sent).await.map_err(|error| SendError::Connect(bridge::words(&error)))?;
         let exchange: bridge::Exchange = result.unchecked_into();
         match exchange.kind() {
             0 => {}
@@ -114,7 +114,7 @@ impl World for Edge {
 
     async fn read_body(&self, limit: u64) -> Result<Vec<u8>, BodyError> {
         let Some(request) = &self.platform.request else { return Ok(Vec::new()) };
-        let read = JsFuture::from(bridge::read_body(request, limit as f64)).await;
+        let read = wait(bridge::read_body(request, limit as f64)).await;
         let buffer = read.map_err(|error| BodyError::Broken(bridge::words(&error)))?;
         let bytes = (!buffer.is_null()).then(|| Uint8Array::new(&buffer).to_vec()).ok_or(BodyError::TooLarge)?;
         if bytes.len() as u64 > limit { Err(BodyError::TooLarge) } else { Ok(bytes) }
@@ -129,10 +129,11 @@ impl World for Edge {
     }
 
     fn defer(&self, task: impl Future<Output = ()> + 'static) {
-        let promise = future_to_promise(async move {
+        let promise: js_sys::Promise = start(async move {
             task.await;
-            Ok(JsValue::UNDEFINED)
-        });
+            JsValue::UNDEFINED
+        })
+        .unchecked_into();
         let ctx: &worker::worker_sys::Context = self.platform.ctx.unchecked_ref();
         // It throws only for what is no promise.
         let _ = ctx.wait_until(&promise);
@@ -170,7 +171,7 @@ pub struct EdgePassing {
 impl Passing for EdgePassing {
     async fn passed(&mut self) -> Passed {
         // `passed` never rejects: every failure is an end.
-        let _ = JsFuture::from(self.passing.passed()).await;
+        let _ = wait(self.passing.passed()).await;
         let first = self.passing.first();
         Passed {
             bytes: self.passing.bytes().to_vec(),
@@ -192,21 +193,21 @@ impl Passing for EdgePassing {
 
     async fn close(&self, last: Option<&[u8]>) {
         let last = last.map_or(JsValue::NULL, |bytes| Uint8Array::from(bytes).into());
-        let _ = JsFuture::from(self.passing.close(&last)).await;
+        let _ = wait(self.passing.close(&last)).await;
     }
 }
 
 impl Db for Edge {
     async fn select(&self, statement: Statement) -> Result<Vec<String>, DbError> {
         let rows = bridge::select(&self.platform.env, statement.sql, &params(&statement.params));
-        let rows: Array = JsFuture::from(rows).await.map_err(db_error)?.unchecked_into();
+        let rows: Array = wait(rows).await.map_err(db_error)?.unchecked_into();
         Ok(rows.iter().filter_map(|row| row.as_string()).collect())
     }
 
     async fn write(&self, statements: Vec<Statement>) -> Result<Vec<u64>, DbError> {
         let all: Array =
             statements.iter().map(|statement| Array::of2(&statement.sql.into(), &params(&statement.params))).collect();
-        let changed: Array = JsFuture::from(bridge::write(&self.platform.env, &all)).await.map_err(db_error)?.unchecked_into();
+        let changed: Array = wait(bridge::write(&self.platform.env, &all)).await.map_err(db_error)?.unchecked_into();
         Ok(changed.iter().map(|count| count.as_f64().unwrap_or(0.0) as u64).collect())
     }
 }
@@ -214,12 +215,12 @@ impl Db for Edge {
 impl Objects for Edge {
     async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), ObjectError> {
         let put = bridge::put_object(&self.platform.env, key, &Uint8Array::from(bytes.as_slice()));
-        JsFuture::from(put).await.map(|_| ()).map_err(|error| ObjectError(bridge::words(&error)))
+        wait(put).await.map(|_| ()).map_err(|error| ObjectError(bridge::words(&error)))
     }
 
     async fn get(&self, key: &str, offset: u64, length: u64) -> Result<Option<Vec<u8>>, ObjectError> {
         let got = bridge::get_object(&self.platform.env, key, offset as f64, length as f64);
-        let got = JsFuture::from(got).await.map_err(|error| ObjectError(bridge::words(&error)))?;
+        let got = wait(got).await.map_err(|error| ObjectError(bridge::words(&error)))?;
         Ok((!got.is_null()).then(|| got.unchecked_into::<Uint8Array>().to_vec()))
     }
 }
