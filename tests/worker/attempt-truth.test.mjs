@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { attempts, config, QUESTION, request, startGateway } from './support/gateway.mjs';
 import { predict } from './support/oracle.mjs';
+import { generator } from './support/random.mjs';
 import { chat, chatEvents, json, message, messageEvents, never, refusingPort, reset, resetInBody, sse, startUpstream, status } from './support/upstream.mjs';
 
 const SEED = Number(process.env.TRUTH_SEED ?? 20261120);
@@ -106,18 +107,6 @@ function costs(trace) {
 const sorted = object => Object.fromEntries(Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1)));
 
 // ---- drawing a case ---------------------------------------------------------------------------------------------------
-
-/** A small seeded generator (mulberry32). */
-function generator(seed) {
-  let state = seed >>> 0;
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-  return { chance: share => next() < share, pick: list => list[Math.floor(next() * list.length)], count: (from, to) => from + Math.floor(next() * (to - from + 1)) };
-}
 
 const STATUSES = [200, 200, 200, 200, 200, 200, 201, 206, 301, 400, 401, 404, 408, 409, 418, 422, 429, 429, 429, 429, 500, 500, 502, 503, 503, 504, 529];
 const CLAUDE_STATUSES = STATUSES.filter(status => status === 200 || status >= 400);

@@ -1,5 +1,6 @@
 // The outer face: health, CORS, routes that do not exist, a deployment without a key.
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import { after, describe, test } from 'node:test';
 import { ADMIN_KEY, QUESTION, startGateway, to } from './support/gateway.mjs';
 import { send } from './support/client.mjs';
@@ -78,6 +79,30 @@ describe('routes', () => {
     assert.ok([200, 405].includes(response.status));
     assert.equal(response.body().length, 0);
   });
+});
+
+test('refusals on a kept connection do not spoil the next request', async () => {
+  upstream.on('kept', json(chat()));
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const large = JSON.stringify({ ...QUESTION, filler: 'x'.repeat(10_000) });
+  const call = (headers, body) =>
+    new Promise((done, fail) => {
+      const request = http.request(`${gateway.url}/v1/chat/completions`, { method: 'POST', agent, headers: { 'content-type': 'application/json', 'x-portkey-api-key': ADMIN_KEY, ...headers } }, async response => {
+        const chunks = [];
+        for await (const chunk of response) chunks.push(chunk);
+        done([response.statusCode, Buffer.concat(chunks).toString()]);
+      });
+      request.on('error', fail);
+      request.end(body);
+    });
+  for (let round = 0; round < 5; round++) {
+    assert.equal((await call({ 'x-portkey-api-key': 'wrong' }, large))[0], 401);
+    assert.equal((await call({ 'x-portkey-provider': 'nope' }, large))[0], 400);
+    assert.deepEqual(await call(to(upstream, 'kept'), large), [200, JSON.stringify(chat())]);
+    assert.equal((await call(to(upstream, 'kept'), '{'))[0], 400);
+    assert.equal((await call({ ...to(upstream, 'kept'), 'content-type': 'text/plain' }, large))[0], 400);
+  }
+  agent.destroy();
 });
 
 describe('a deployment without GATEWAY_ADMIN_KEY', () => {

@@ -7,7 +7,7 @@ import { chat, chatEvents, json, messageEvents, sse, startUpstream } from './sup
 
 const upstream = await startUpstream();
 const gateway = await startGateway();
-after(() => Promise.all([gateway.stop(), upstream.stop()]));
+after(() => Promise.all([gateway.stop({ panics: true }), upstream.stop()]));
 
 const panic = () => gateway.chat(to(upstream, 'ok', { 'x-spangate-test-panic': 'now' })).catch(error => ({ status: 0, error }));
 
@@ -82,4 +82,23 @@ test('records that were on their way to the queue are not lost', { timeout: 60_0
   const answered = (await Promise.all([...burst.slice(0, 20), panic(), ...burst.slice(20)])).filter(response => response.status === 200).length;
   const account = await gateway.rest();
   assert.ok(account.stored - before >= answered, `${answered} were answered, ${account.stored - before} stored`);
+});
+
+test('the record that a guard sends fits the queue, however large the call', { timeout: 60_000 }, async () => {
+  const wide = '€'.repeat(10_000);
+  const pieces = chatEvents(`${wide} `.repeat(8).trim());
+  upstream.on('guard-large', sse(pieces, { gap: 100 }));
+  for (const [index, content] of ['€'.repeat(40_000), '"\\\n'.repeat(40_000), 'x'.repeat(500_000)].entries()) {
+    const trace = `guard-large-${index}`;
+    const response = await gateway.open('/v1/chat/completions', { ...QUESTION, stream: true, messages: [{ role: 'user', content }] }, to(upstream, 'guard-large', { 'x-portkey-trace-id': trace }));
+    await sleep(300);
+    await panic();
+    await response.closed();
+    assert.ok(response.text() === pieces.join(''));
+    const stored = await gateway.settled(trace);
+    assert.deepEqual([stored.request_count, stored.attempt_count, stored.status], [1, 1, 'ok']);
+    assert.equal(attempts(stored)[0].usage.total_tokens, 1200);
+    const { body } = (await gateway.logOf(response)).request;
+    assert.ok(body.truncated ? body.bytes > content.length : body.messages[0].content === content);
+  }
 });

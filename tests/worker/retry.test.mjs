@@ -167,6 +167,13 @@ describe('timeout', { concurrency: true }, () => {
     assert.match(response.text(), /\[DONE\]/);
   });
 
+  test('is for the headers: a body that drips after them is not cut', async () => {
+    const text = JSON.stringify(chat('drip'));
+    upstream.on('drip', bytes([text.slice(0, 50), text.slice(50, 90), text.slice(90)], { gap: 500, headers: { 'content-type': 'application/json' } }));
+    const response = await gateway.chat(to(upstream, 'drip', { 'x-portkey-request-timeout': '700' }));
+    assert.deepEqual([response.status, response.text()], [200, text]);
+  });
+
   test('is inherited from the nearest node', { timeout: 60_000 }, async () => {
     upstream.on('t68', json(chat(), { delay: 2200 }));
     const leaf = more => target(upstream, 't68', more);

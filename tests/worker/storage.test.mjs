@@ -39,6 +39,18 @@ describe('the queue', () => {
     conserved(await gateway.accounting());
   });
 
+  test('carries a burst of large calls without losing one', { timeout: 120_000 }, async () => {
+    const text = '€"\n'.repeat(5_000);
+    upstream.on('burst', json(chat(text)));
+    const before = (await gateway.rest()).stored;
+    const responses = await Promise.all(Array.from({ length: 150 }, () => gateway.chat(to(upstream, 'burst'), { messages: [{ role: 'user', content: text }] })));
+    assert.ok(responses.every(response => response.status === 200));
+    assert.equal((await gateway.rest()).stored - before, 150);
+    const log = await gateway.logOf(responses[77]);
+    assert.ok(log.request.body.messages[0].content === text && log.response.body.choices[0].message.content === text);
+    assert.ok(gateway.faults.messages.every(body => Buffer.byteLength(body) < 127_900));
+  });
+
   test('delivering a batch again changes nothing', async () => {
     const messages = await captured(10);
     upstream.on('stream', sse(chatEvents('one two')));

@@ -79,6 +79,25 @@ describe('a whole stream', { concurrency: true }, () => {
     assert.equal((await gateway.logOf(response)).response.body.choices[0].message.content.length, 30_000);
   });
 
+  test('longer than what is kept of it is still whole, and counted', { timeout: 120_000 }, async () => {
+    const pieces = chatEvents(`${'y'.repeat(2000)} `.repeat(4_000).trim());
+    const text = pieces.join('');
+    assert.ok(text.length > 8_000_000);
+    upstream.on('long', sse(pieces));
+    const response = await stream('long');
+    assert.equal(response.body().length, Buffer.byteLength(text));
+    assert.ok(response.text() === text, 'byte for byte');
+    const trace = await gateway.traceOf(response);
+    assert.deepEqual([trace.status, attempts(trace)[0].status, attempts(trace)[0].bytes_out, attempts(trace)[0].usage.total_tokens], ['ok', 'ok', text.length, 1200]);
+  });
+
+  test('in answer to an error is an error, whatever it is dressed as', async () => {
+    upstream.on('dressed', sse(['data: {"error":{"message":"overloaded"}}\n\n'], { status: 503 }));
+    const response = await stream('dressed');
+    assert.deepEqual([response.status, response.text()], [503, 'data: {"error":{"message":"overloaded"}}\n\n']);
+    assert.deepEqual(attempts(await gateway.traceOf(response)).map(span => [span.status, span.status_code, span.error.type]), [['error', 503, 'http_status']]);
+  });
+
   test('measures the time to the first token', async () => {
     upstream.on('ttft', sse(chatEvents('a b c'), { delay: 300, gap: 100 }));
     const [attempt] = attempts(await gateway.traceOf(await stream('ttft')));

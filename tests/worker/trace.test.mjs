@@ -13,7 +13,7 @@ upstream.on('ok', json(chat()));
 async function call(headers = {}, body = {}) {
   const response = await gateway.chat(to(upstream, 'ok', headers), body);
   assert.equal(response.status, 200, response.text());
-  const trace = await gateway.traceOf(response);
+  const trace = await gateway.settled(Buffer.from(response.headers['x-portkey-trace-id'], 'latin1').toString());
   return { response, trace, span: trace.spans.find(span => span.kind === 'request' && span.log_id === response.headers['x-portkey-request-id']) ?? request(trace) };
 }
 
@@ -79,6 +79,15 @@ describe('ids', { concurrency: true }, () => {
       assert.equal(trace.trace_id, id);
       assert.equal(response.headers['x-portkey-trace-id'], id);
     });
+});
+
+test('text beyond ASCII in headers, as curl sends it, does no harm', async () => {
+  // Whether a platform reads such bytes as Latin-1 or as UTF-8 is its own affair.
+  const utf8 = text => Buffer.from(text).toString('latin1');
+  const { span, trace } = await call({ 'x-portkey-trace-id': utf8('spür-日本'), 'x-portkey-span-name': utf8('antwörte 😀'), 'x-portkey-metadata': utf8('{"stadt":"München"}') });
+  assert.ok(['spür-日本', utf8('spür-日本')].includes(trace.trace_id));
+  assert.ok(['antwörte 😀', utf8('antwörte 😀')].includes(span.name));
+  assert.ok(['München', utf8('München')].includes(span.metadata.stadt));
 });
 
 describe('W3C headers', { concurrency: true }, () => {

@@ -129,7 +129,12 @@ export async function startGateway({ vars = {}, faults = false, batchSeconds = 0
     /** Calls the Worker's queue handler with messages of our own; says what became of each. */
     deliver: async (messages, queue = QUEUE) =>
       (await mf.getWorker('spangate')).queue(queue, messages.map((body, index) => ({ id: `message-${index}-${Math.random()}`, timestamp: new Date(), attempts: 1, body }))),
-    stop: () => mf.dispose(),
+    /** Ends it. Nothing that a test does may make the Worker panic, unless it says so. */
+    async stop({ panics = false } = {}) {
+      await mf.dispose();
+      const panicked = console.filter(line => /panicked at|Critical Error|Reinitializing/.test(line));
+      if (!panics && panicked.length) throw new Error(`the Worker panicked:\n${panicked.join('\n')}`);
+    },
   };
   return gateway;
 }
