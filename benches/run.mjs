@@ -258,7 +258,7 @@ function recordTable(proofs, rows) {
 function markdown({ chat, stream, proofs, starts, size }) {
   const started = Object.entries(starts).map(([name, ms]) => `${name} ${ms.toFixed(0)} ms`).join(', ');
   const lines = [
-    `${os.cpus().length} shared ${os.arch()} cores, workerd ${workerdVersion}, ${connections} connections, median of ${rounds} rounds of ${seconds} s (lowest–highest), sink ${options.sink} the process.`,
+    `${os.cpus().length} shared ${os.arch().replace('x64', 'x86-64')} cores, workerd ${workerdVersion}, ${connections} connections, median of ${rounds} rounds of ${seconds} s (lowest–highest), sink ${options.sink} the process.`,
     `The provider used ${Math.max(...Object.values(chat).map(row => row.upstreamBusy)).toFixed(2)} of a core at most.`,
     '', 'One answer:', '', chatTable(chat),
     '', `A stream of ${EVENTS} events, one a millisecond on each connection:`, '', streamTable(stream),

@@ -208,7 +208,8 @@ fn whole<N>(
         body: call.credentials.body(bytes.clone(), true),
         ..HttpMessage::default()
     });
-    let read = read_answer(&prepared, target, status, bytes, now);
+    let is_json = headers.text("content-type").is_none_or(|kind| kind.contains("json"));
+    let read = read_answer(&prepared, target, (status, is_json), bytes, now);
     let observed = read.as_ref().map(|read| read.observed.clone()).unwrap_or_default();
     describe_answer(&mut prepared.attributes, &observed);
     let error = match &read {
@@ -251,7 +252,13 @@ struct Read {
 }
 
 /// Reads a whole answer; the error says why it is none.
-fn read_answer(prepared: &Prepared<'_>, target: &Target, status: u16, bytes: Vec<u8>, now: UnixMillis) -> Result<Read, String> {
+fn read_answer(
+    prepared: &Prepared<'_>,
+    target: &Target,
+    (status, is_json): (u16, bool),
+    bytes: Vec<u8>,
+    now: UnixMillis,
+) -> Result<Read, String> {
     if status >= 400 {
         let message = openai_error::error_message(&bytes).unwrap_or_else(|| format!("The upstream answered {status}."));
         let (status, body) = match &prepared.translator {
@@ -262,11 +269,11 @@ fn read_answer(prepared: &Prepared<'_>, target: &Target, status: u16, bytes: Vec
     }
     let (body, observed) = match &prepared.translator {
         Some(translator) => translator.answer(&bytes, now.0 / 1000, target.strict).map_err(|error| error.to_string())?,
-        None if bytes.trim_ascii_end().ends_with(b"}") || !(200..=204).contains(&status) => {
+        None if !is_json || bytes.trim_ascii_end().ends_with(b"}") || !matches!(status, 200 | 201) => {
             let observed = observe::answer(&bytes);
             (bytes, observed)
         }
-        None => return Err("The upstream's answer is no JSON object, or ends in its middle.".to_owned()),
+        None => return Err("The upstream's answer says it is JSON, and ends in its middle.".to_owned()),
     };
     Ok(Read { status, body, observed, error: None })
 }
@@ -287,7 +294,7 @@ fn prepare<'c>(call: &Call<'c>, target: &Target) -> Result<Prepared<'c>, Gateway
     let key = credential(call, target)?;
     let body = crate::config::params::apply(target, call.body)?;
     let peeked = peek::peek(&body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
-    let model = peeked.model.as_deref().map(str::to_owned);
+    let model = peeked.model.as_deref().map(|model| call.credentials.scrub(model.to_owned()));
     let mut attributes = Attributes::default();
     for (name, value) in peeked.attributes() {
         attributes.set(name, value);
@@ -349,7 +356,8 @@ fn upstream_headers(call: &Call<'_>, target: &Target, key: Option<&str>) -> Head
             headers.push(name, value);
         }
     }
-    for (name, value) in target.forwarded(call.headers) {
+    let is_ours = |value: &str| call.settings.admin_key.as_ref().is_some_and(|key| value.contains(key.expose()));
+    for (name, value) in target.forwarded(call.headers).filter(|(_, value)| !is_ours(value)) {
         headers.push(name, value);
     }
     match (target.provider.credential, key) {

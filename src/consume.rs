@@ -82,6 +82,12 @@ pub async fn store_directly<D: Db, O: Objects>(body: String, to: Store<'_, D, O>
     store(&[message], to, finish).await.pop().unwrap_or(MessageOutcome::Stored)
 }
 
+/// How many records a message stands for: those in it, and those that they report lost.
+pub fn count_records(body: &str) -> u64 {
+    let records = QueueRecord::parse_message(body).unwrap_or_default();
+    records.iter().map(|record| 1 + record.as_ref().map_or(0, |record| record.call().lost_before)).sum()
+}
+
 /// Keeps what the queue gave up, record by record, less what was stored after all.
 pub async fn keep_dead_letters(messages: &[Message], now: UnixMillis, db: &impl Db) -> Vec<MessageOutcome> {
     let letters = messages.iter().flat_map(|message| dead_letters(message, now));

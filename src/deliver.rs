@@ -8,7 +8,8 @@ use crate::time::UnixMillis;
 use crate::trace::message::{Body, CallRecord, RECORD_VERSION};
 
 /// Sends `record` off. Returns at once.
-pub fn deliver<W: World>(world: &W, record: CallRecord) {
+pub fn deliver<W: World>(world: &W, mut record: CallRecord) {
+    record.lost_before = world.take_lost();
     let text = serialise(&record);
     if text.len() <= RECORD_LIMIT {
         return world.commit(text);

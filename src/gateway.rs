@@ -15,7 +15,7 @@ use crate::dialect::openai_chat::{error as openai_error, peek};
 use crate::error::GatewayError;
 use crate::headers::Headers;
 use crate::llm::operation::Operation;
-use crate::ports::{BodyError, ConnectionEnd, Passing, SendError, Watch, World};
+use crate::ports::{BodyError, ConnectionEnd, Passing, Rewrite, SendError, Watch, World};
 use crate::pump;
 use crate::random::Rng;
 use crate::route::Step;
@@ -144,7 +144,8 @@ async fn call<W: World>(
         head,
         body: Vec::new(),
     };
-    session.trace.attributes.set_some("user_agent.original", session.head.headers.text("user-agent"));
+    let agent = session.head.headers.text("user-agent").map(|agent| session.credentials.scrub(agent.to_owned()));
+    session.trace.attributes.set_some("user_agent.original", agent);
     let config = match admit(world, settings, &mut session).await {
         Ok(config) => config,
         Err(error) => return session.refuse(world, &error, None),
@@ -202,7 +203,7 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
     session.trace.request_mut().bytes_in = session.body.len() as u64;
     let peeked = peek::peek(&session.body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
     let facts = session.trace.request_mut();
-    facts.model = peeked.model.as_deref().map(str::to_owned);
+    facts.model = peeked.model.as_deref().map(|model| session.credentials.scrub(model.to_owned()));
     facts.stream = peeked.stream;
     if let Some(user) = &peeked.user {
         session.trace.context.with_user(user);
@@ -385,10 +386,8 @@ impl Session {
         };
         let created = world.now().0 / 1000;
         let translator = translator.map(|translator| Rc::new(RefCell::new(Some(translator.stream(created, rules.strict)))));
-        let (native, mut passing) = match &translator {
-            None => world.pass(received.native, watch),
-            Some(shared) => world.pass_through(received.native, watch, Rc::new(RefCell::new(pump::Shared(shared.clone())))),
-        };
+        let rewrite = translator.clone().map(|shared| Rc::new(RefCell::new(pump::Shared(shared))) as Rc<RefCell<dyn Rewrite>>);
+        let (native, mut passing) = world.pass(received.native, watch, rewrite);
         let after = world.clone();
         world.defer(async move {
             let mut session = self;
@@ -431,6 +430,7 @@ impl Session {
     /// What the shell sends if the gateway dies under the stream, without what it will have seen.
     fn guard(&self, attempt: &OpenAttempt, status: u16, headers: &Headers) -> String {
         let mut trace = self.trace.clone();
+        trace.context.metadata.values_mut().for_each(|text| self.credentials.scrub_in(text));
         let end = AttemptEnd { status_code: Some(status), stream: true, ..AttemptEnd::at(attempt.started()) };
         trace.close_attempt(attempt.clone(), end, Default::default());
         let end = CallEnd {
@@ -484,9 +484,15 @@ impl Session {
         self.finish(world, reply.status, error, length, kept);
     }
 
+    /// A caller may put a key where no key belongs.
+    fn scrub_context(&mut self) {
+        let context = &mut self.trace.context;
+        context.metadata.values_mut().chain(&mut context.span_name).for_each(|text| self.credentials.scrub_in(text));
+    }
+
     /// The one exit of a call.
     fn finish<W: World>(
-        self,
+        mut self,
         world: &W,
         status_code: u16,
         error: Option<SpanError>,
@@ -494,6 +500,7 @@ impl Session {
         response: Option<HttpMessage>,
     ) {
         let exchange = response.map(|response| (self.request(usize::MAX), response));
+        self.scrub_context();
         let record = self.trace.finish(CallEnd { at: world.now(), status_code, error, bytes_out, exchange });
         deliver::deliver(world, record);
     }

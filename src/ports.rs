@@ -198,15 +198,12 @@ pub trait World: Clock + Timer + Clone + 'static {
     /// Sends one request. A body is read to its end unless it is an event stream.
     fn send(&self, request: Outgoing<'_>) -> impl Future<Output = Result<Received<Self::Native>, SendError>>;
 
-    /// Lets a stream pass to the caller untouched.
-    fn pass(&self, native: Self::Native, watch: Watch) -> (Self::Native, Self::Passing);
-
-    /// Lets a stream pass to the caller through `rewrite`.
-    fn pass_through(
+    /// Lets a stream pass to the caller: untouched, or through `rewrite`.
+    fn pass(
         &self,
         native: Self::Native,
         watch: Watch,
-        rewrite: std::rc::Rc<std::cell::RefCell<dyn Rewrite>>,
+        rewrite: Option<std::rc::Rc<std::cell::RefCell<dyn Rewrite>>>,
     ) -> (Self::Native, Self::Passing);
 
     /// The request's body, if it is not longer than `limit` bytes. Can be read once.
@@ -220,6 +217,9 @@ pub trait World: Clock + Timer + Clone + 'static {
 
     /// Runs `task` after the answer, for as long as the platform allows.
     fn defer(&self, task: impl Future<Output = ()> + 'static);
+
+    /// How many records this isolate has had to drop since it was last asked; who asks, tells it on.
+    fn take_lost(&self) -> u64;
 
     /// Hands one finished record (JSON) to the queue. Returns at once; what the queue refuses is written to the database.
     fn commit(&self, record: String);

@@ -40,6 +40,9 @@ pub fn judge_untouched(passed: &Passed, lenient: bool) -> Judged {
         stream.end = StreamEnd::Complete;
         return Judged { stream, error: None, last_words: Some(DONE.to_vec()) };
     }
+    if stream.end == StreamEnd::Truncated && stream.assembled.is_none() && !looks_like_events(&passed.bytes) {
+        stream.end = StreamEnd::Malformed("not one field of an event in it".to_owned());
+    }
     let error = failure(passed.end, &stream.end);
     let told = matches!(stream.end, StreamEnd::Failed(_));
     let inside = !passed.bytes.is_empty() && !passed.bytes.ends_with(b"\n\n") && !passed.bytes.ends_with(b"\r\n\r\n");
@@ -50,10 +53,19 @@ pub fn judge_untouched(passed: &Passed, lenient: bool) -> Judged {
     Judged { stream, error, last_words }
 }
 
+/// Whether bytes begin as an event stream does: with a field, a comment, or nothing yet.
+fn looks_like_events(bytes: &[u8]) -> bool {
+    let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let begins = |field: &&[u8]| start.starts_with(field) || field.starts_with(start);
+    [&b":"[..], b"data", b"event", b"id", b"retry"].iter().any(begins)
+}
+
 /// Judges a stream that was translated: its translator has already written what the caller gets last.
 pub fn judge_translated(passed: &Passed, translator: StreamTranslator) -> Judged {
     let mut last_words = Vec::new();
-    let stream = translator.finish(&mut last_words);
+    let cut = failure(passed.end, &StreamEnd::Truncated);
+    let cut = cut.as_ref().map_or(("stream_truncated", ""), |error| (error.kind.as_str(), error.message.as_str()));
+    let stream = translator.finish(cut, &mut last_words);
     Judged { error: failure(passed.end, &stream.end), stream, last_words: Some(last_words) }
 }
 

@@ -55,13 +55,17 @@ fn streamed<'a>(reply: &ReplyTranslator, strict: bool, pieces: impl IntoIterator
     for piece in pieces {
         stream.push(piece, &mut out);
     }
-    let seen = stream.finish(&mut out);
+    let seen = stream.finish(("stream_truncated", "cut"), &mut out);
     (String::from_utf8(out).unwrap(), seen)
 }
 
-/// The data of each event of an OpenAI stream.
+/// The data of each event of an OpenAI stream; one that tells of an error is named so.
 fn chunks(stream: &str) -> Vec<Value> {
-    let data = stream.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap());
+    let data = stream.split_terminator("\n\n").map(|event| {
+        let unnamed = event.strip_prefix("event: error\n").unwrap_or(event);
+        assert_eq!(unnamed.contains("{\"error\":"), unnamed != event, "{event}");
+        unnamed.strip_prefix("data: ").unwrap()
+    });
     data.map(|data| if data == "[DONE]" { json!(data) } else { serde_json::from_str(data).unwrap() }).collect()
 }
 

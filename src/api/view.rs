@@ -229,7 +229,7 @@ impl Totals {
 
 /// Whether the span used something up: tokens were counted, or an upstream began to answer.
 fn may_have_consumed(span: &SpanRecord) -> bool {
-    span.usage.is_known() || span.kind == Kind::Attempt && span.status_code.is_some_and(|code| code < 400)
+    span.usage.is_known() || span.kind == Kind::Attempt && span.status_code.is_some_and(|code| code < 300)
 }
 
 fn add(sum: &mut Option<u64>, part: Option<u64>) {

@@ -117,17 +117,16 @@ impl StreamTranslator {
     }
 
     /// Judges the stream, and appends what the client gets last: after an end that was not announced, an error event. (An
-    /// error that the provider announced has been passed on when it came.) `assembled` is a chat completion, as far as it got.
-    pub fn finish(mut self, out: &mut Vec<u8>) -> ObservedStream {
+    /// error that the provider announced has been passed on when it came.) `cut` is the code and the message for a stream
+    /// that ended too early: only the connection knows why. `assembled` is a chat completion, as far as it got.
+    pub fn finish(mut self, cut: (&str, &str), out: &mut Vec<u8>) -> ObservedStream {
         let end = self.reader.finish();
         let unannounced = match &end {
             StreamEnd::Complete | StreamEnd::Failed(_) => None,
             StreamEnd::Malformed(what) => {
                 Some(("stream_malformed", format!("The upstream sent something that is not its dialect: {what}.")))
             }
-            StreamEnd::Truncated => {
-                Some(("stream_truncated", "The upstream ended the stream before the answer was complete.".to_owned()))
-            }
+            StreamEnd::Truncated => Some((cut.0, cut.1.to_owned())),
         };
         if let Some((code, message)) = unannounced {
             let failure = Failure { status: 502, kind: "server_error", code: Some(code.to_owned()), message };
@@ -146,7 +145,7 @@ impl StreamTranslator {
 pub fn observe_anthropic(bytes: &[u8]) -> ObservedStream {
     let (mut stream, mut unread) = (ReplyTranslator::default().stream(0, false), Vec::new());
     stream.push(bytes, &mut unread);
-    stream.finish(&mut unread)
+    stream.finish(("stream_truncated", ""), &mut unread)
 }
 
 fn observed(answer: &Answer) -> Observed {
@@ -244,7 +243,8 @@ mod tests {
         assert!(stream.first_token_seen() && !stream.is_over());
         stream.push(&frame(&[json!({"type": "message_stop"})]), &mut out);
         assert!(stream.is_over());
-        let whole: Value = serde_json::from_str(&stream.finish(&mut out).assembled.unwrap()).unwrap();
+        let whole: Value =
+            serde_json::from_str(&stream.finish(("stream_truncated", "cut"), &mut out).assembled.unwrap()).unwrap();
         assert_eq!(whole["choices"], body["choices"]);
     }
 

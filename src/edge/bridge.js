@@ -5,6 +5,46 @@
 // - a sequence of platform calls that would otherwise cost one promise hop into wasm each.
 // It decides nothing: every limit, text and verdict comes from Rust.
 
+// ---- Rust futures ------------------------------------------------------------------------------------------------
+
+/** The way into the current wasm instance. After a panic a new instance brings a new one. */
+let door = null;
+let shut = new WeakSet();
+
+export function install(enter) {
+  door = enter;
+}
+
+/** Runs the Rust future `id` to its end: it is told what each promise gave, and answers with the next, or `[value]`. */
+export async function drive(id, promise) {
+  const enter = door;
+  for (;;) {
+    let value, failed = false;
+    try {
+      value = await promise;
+    } catch (error) {
+      value = error;
+      failed = true;
+    }
+    if (enter !== door || shut.has(enter)) return fallen();
+    try {
+      promise = enter(id, value, failed);
+    } catch (error) {
+      shut.add(enter);
+      console.error("spangate: the wasm instance failed", error);
+      return fallen();
+    }
+    if (Array.isArray(promise)) return promise[0];
+  }
+}
+
+/** What a caller gets whose call was lost with its instance. */
+function fallen() {
+  const message = "Something went wrong inside the gateway.";
+  const error = { message, type: "server_error", param: null, code: "internal_error" };
+  return Response.json({ status: "failure", message, error }, { status: 500, headers: { "x-portkey-gateway-exception": "true" } });
+}
+
 // ---- requests in -------------------------------------------------------------------------------------------------
 
 /** Method, URL and all headers as one text of lines: one crossing instead of one a header. */
@@ -40,19 +80,15 @@ export function textBindings(env) {
 
 // ---- answers out -------------------------------------------------------------------------------------------------
 
-/** Hop-by-hop, or no longer true once the platform has decoded the body. */
-const NOT_FORWARDED = [
-  "connection", "content-encoding", "content-length", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
-];
-
 /** An answer: an upstream's headers (if any) under ours. `body` null takes the upstream's own buffer or stream. */
 export function respond(status, ours, upstream, body) {
-  const headers = new Headers(upstream?.response.headers);
-  if (upstream) for (const name of NOT_FORWARDED) headers.delete(name);
+  const headers = upstream ? upstream.forwarded : {};
   const lines = ours.split("\n");
-  for (let i = 0; i + 1 < lines.length; i += 2) headers.set(lines[i], lines[i + 1]);
+  for (let i = 0; i + 1 < lines.length; i += 2) headers[lines[i]] = lines[i + 1];
   const bodyless = status === 204 || status === 205 || status === 304;
-  return new Response(bodyless ? null : (body ?? upstream.buffer ?? upstream.stream), { status, headers });
+  const response = new Response(bodyless ? null : (body ?? upstream.buffer ?? upstream.stream), { status, headers });
+  for (const cookie of upstream?.cookies ?? []) response.headers.append("set-cookie", cookie);
+  return response;
 }
 
 // ---- requests out ------------------------------------------------------------------------------------------------
@@ -60,39 +96,45 @@ export function respond(status, ours, upstream, body) {
 const ANSWERED = 0, TIMEOUT = 1, CONNECT = 2, CLIENT_GONE = 3;
 
 /** What the core looks at in an upstream's answer, or keeps with the log. */
-const LOOKED_AT = [
+const LOOKED_AT = new Set([
   "content-type", "retry-after", "retry-after-ms", "x-ms-retry-after-ms", "request-id", "x-request-id", "cf-ray", "location",
   "openai-processing-ms", "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens",
-];
+]);
+
+/** Hop-by-hop, or no longer true once the platform has decoded the body; and what only the gateway may say (`x-portkey-*`). */
+const NOT_FORWARDED = new Set([
+  "connection", "content-encoding", "content-length", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
+]);
 
 /** One upstream request: everything up to the whole body, or to the headers of an event stream, in one promise. */
 export async function exchange(url, method, flat, body, timeout, signal, script) {
-  const result = { kind: ANSWERED, status: 0, head: "", at: 0, message: "", response: null, buffer: null, stream: null, abort: null };
+  const result = { kind: ANSWERED, status: 0, head: "", at: 0, message: "", forwarded: {}, cookies: null, buffer: null, stream: null };
   if (signal.aborted) return failed(result, CLIENT_GONE);
-  const own = new AbortController();
-  const gone = () => own.abort();
-  signal.addEventListener("abort", gone);
-  result.abort = own;
-  let timedOut = false;
-  const timer = timeout > 0 ? setTimeout(() => { timedOut = true; own.abort(); }, timeout) : 0;
+  let timedOut = false, timer = 0, abort = signal;
+  if (timeout > 0) {
+    const own = new AbortController();
+    timer = setTimeout(() => { timedOut = true; own.abort(); }, timeout);
+    abort = AbortSignal.any([signal, own.signal]);
+  }
   try {
-    const response = script ? await play(JSON.parse(script), own.signal) : await fetch(url, { method, headers: record(flat), body, redirect: "manual", signal: own.signal });
+    const response = script ? await play(JSON.parse(script), abort) : await fetch(url, { method, headers: record(flat), body, redirect: "manual", signal: abort });
     if (timer) clearTimeout(timer);
-    result.response = response;
     result.status = response.status;
     result.at = Date.now();
-    const { headers } = response;
-    for (const name of LOOKED_AT) {
-      const value = headers.get(name);
-      if (value !== null) result.head += name + "\n" + value + "\n";
+    let isEvents = false;
+    for (const [name, value] of response.headers) {
+      if (LOOKED_AT.has(name)) {
+        result.head += name + "\n" + value + "\n";
+        if (name === "content-type") isEvents = value.startsWith("text/event-stream");
+      }
+      if (name === "set-cookie") (result.cookies ??= []).push(value);
+      else if (!NOT_FORWARDED.has(name) && !name.startsWith("x-portkey-")) result.forwarded[name] = value;
     }
-    if (response.ok && response.body && headers.get("content-type")?.startsWith("text/event-stream")) result.stream = response.body;
+    if (isEvents && response.ok && response.body) result.stream = response.body;
     else result.buffer = await response.arrayBuffer();
   } catch (error) {
     if (timer) clearTimeout(timer);
     return failed(result, timedOut ? TIMEOUT : signal.aborted ? CLIENT_GONE : CONNECT, String(error?.message ?? error));
-  } finally {
-    if (!result.stream) signal.removeEventListener("abort", gone);
   }
   return result;
 }
@@ -132,19 +174,9 @@ function sleep(ms, signal) {
   });
 }
 
-/** What `promise` gives, or false when `ms` have passed before. */
-async function within(ms, promise) {
-  let timer;
-  try {
-    return await Promise.race([promise, new Promise((resolve) => { timer = setTimeout(resolve, ms, false); })]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /** Lets go of an answer that nobody will read. */
 export function discard(upstream) {
-  upstream.abort?.abort();
+  upstream.stream?.cancel().catch(() => {});
 }
 
 export function wait(ms) {
@@ -162,14 +194,18 @@ const GUARD_MS = 100;
 /**
  * A stream that passes to the caller. Its end is held back until Rust says what the last words are; if Rust is gone (a
  * panic elsewhere in the isolate), the guard closes the stream honestly and sends the record itself.
+ *
+ * A loop moves the chunks, not a native pipe: when its source fails, `pipeTo` breaks the caller's side too, whatever
+ * `preventAbort` says, and the platform then ends the answer as if it were whole (docs/adr/0005).
  */
 class Passing {
-  constructor(env, ctx, upstream, signal, idle, terminator, lastWords, guard) {
-    Object.assign(this, { env, ctx, upstream, signal, idle, terminator, lastWords, guard });
+  constructor(env, ctx, upstream, signal, idle, terminator, lastWords, guard, push) {
+    Object.assign(this, { env, ctx, upstream, signal, idle, terminator, lastWords, guard, push });
     const { readable, writable } = new IdentityTransformStream();
     this.readable = readable;
-    this.writable = writable;
+    this.writer = writable.getWriter();
     this.kept = [];
+    this.keptBytes = 0;
     this.total = 0;
     this.first = 0;
     this.ended = 0;
@@ -177,98 +213,66 @@ class Passing {
     this.started = Date.now();
     this.recorded = false;
     this.closed = null;
+    this.reader = upstream.stream.getReader();
+    this.passed = this.run().then(() => { this.ended = Date.now(); });
+    ctx.waitUntil(this.passed.then(() => this.watchRust()));
   }
 
-  begin(run) {
-    this.passed = run.call(this).then(() => { this.ended = Date.now(); });
-    this.ctx.waitUntil(this.passed.then(() => this.watchRust()));
-    return this;
-  }
-
-  /** The untouched way: bytes flow natively; the copy is read once early, for the first byte, and then as seldom as the idle limit allows. */
-  async tap() {
-    const [client, copy] = this.upstream.stream.tee();
-    const reader = copy.getReader();
-    let piping = true;
-    const pipe = client.pipeTo(this.writable, { preventClose: true, preventAbort: true }).then(
-      () => { piping = false; return null; },
-      (error) => { piping = false; return error ?? new Error("the pipe broke"); },
-    );
-    let broken = null, done = false;
-    const take = () => reader.read().then(
-      (read) => { if (read.done) done = true; else this.keep(read.value); return true; },
-      (error) => { broken = error; done = true; return true; },
-    );
-    // A reader that is asked seldom lets the platform gather the copy; one that is asked once more and gets nothing for
-    // the whole limit has found a stall.
-    while (piping && !done) {
-      const taken = take();
-      if (!(await within(this.idle, Promise.race([taken, pipe.then((error) => error !== null || taken)])))) return this.stall(pipe);
-      if (piping && !done) await within(this.idle / 4, pipe);
-    }
-    const error = await pipe;
-    if (error && !broken) {
-      // Either side may have failed: the copy knows whether it was the upstream.
-      if (this.signal.aborted) this.upstream.abort.abort();
-      else await within(GUARD_MS, take());
-      if (!broken) {
-        this.end = GONE;
-        this.upstream.abort.abort();
-      }
-    }
-    while (!done) await take();
-    if (broken && this.end !== GONE) this.end = this.signal.aborted ? GONE : RESET;
-  }
-
-  async stall(pipe) {
-    this.end = this.signal.aborted ? GONE : STALLED;
-    this.upstream.abort.abort();
-    await pipe;
-  }
-
-  /** The translated way: each chunk goes through Rust once. */
-  async rewrite() {
-    const reader = this.upstream.stream.getReader();
-    const writer = this.writable.getWriter();
+  async run() {
     let last = Date.now();
-    const watchdog = setInterval(() => {
-      if (Date.now() - last > this.idle) { this.end = STALLED; this.upstream.abort.abort(); }
-    }, Math.max(this.idle / 4, 10));
+    const watchdog = setInterval(() => { if (Date.now() - last > this.idle) this.stop(STALLED); }, Math.max(this.idle / 4, 10));
+    const gone = () => this.stop(GONE);
+    this.signal.addEventListener("abort", gone);
     try {
       for (;;) {
-        const { done, value } = await reader.read().catch((error) => {
+        let read;
+        try {
+          read = await this.reader.read();
+        } catch {
           if (this.end === CLOSED) this.end = this.signal.aborted ? GONE : RESET;
-          return { done: true };
-        });
-        if (done) break;
+          return;
+        }
+        if (read.done) return;
         last = Date.now();
-        this.keep(value);
-        const out = this.push(value);
-        if (out.length) await writer.write(out);
+        this.keep(read.value);
+        let out = read.value;
+        if (this.push) {
+          try {
+            out = this.push(out);
+          } catch {
+            return this.stop(RESET); // Rust is gone; the guard speaks for it
+          }
+        }
+        try {
+          if (out.length) await this.writer.write(out);
+        } catch {
+          return this.stop(GONE);
+        }
       }
-    } catch {
-      // The caller left, or Rust is gone; the second is told from the first by the signal, and the guard speaks for it.
-      this.end = this.signal.aborted ? GONE : RESET;
-      this.upstream.abort.abort();
     } finally {
       clearInterval(watchdog);
-      writer.releaseLock();
+      this.signal.removeEventListener("abort", gone);
     }
+  }
+
+  /** Lets go of the upstream; a pending read ends. */
+  stop(why) {
+    if (this.end === CLOSED) this.end = why;
+    this.reader.cancel().catch(() => {});
   }
 
   keep(chunk) {
     this.first ||= Date.now();
     this.total += chunk.length;
     this.kept.push(chunk);
-    this.keptBytes = (this.keptBytes ?? 0) + chunk.length;
+    this.keptBytes += chunk.length;
     while (this.keptBytes > KEPT + KEPT_TAIL && this.kept.length > 2) {
-      const middle = this.kept.length >> 1;
-      this.keptBytes -= this.kept.splice(middle, 1)[0].length;
+      this.keptBytes -= this.kept.splice(this.kept.length >> 1, 1)[0].length;
     }
   }
 
   bytes() {
-    return join(this.kept, this.keptBytes ?? 0);
+    return join(this.kept, this.keptBytes);
   }
 
   /** Rust has built its record: the guard stands down. False when the guard was faster. */
@@ -283,10 +287,9 @@ class Passing {
   /** Sends the last words, if any, and closes the caller's side. */
   close(lastWords) {
     return (this.closed ??= (async () => {
-      const writer = this.writable.getWriter();
       try {
-        if (lastWords?.length) await writer.write(lastWords);
-        await writer.close();
+        if (lastWords?.length) await this.writer.write(lastWords);
+        await this.writer.close();
       } catch { /* the caller has left */ }
     })());
   }
@@ -308,14 +311,9 @@ class Passing {
   }
 }
 
-export function pass(env, ctx, upstream, signal, idle, terminator, lastWords, guard) {
-  return new Passing(env, ctx, upstream, signal, idle, terminator, lastWords, guard).begin(Passing.prototype.tap);
-}
-
-export function passThrough(env, ctx, upstream, signal, idle, terminator, lastWords, guard, push) {
-  const passing = new Passing(env, ctx, upstream, signal, idle, terminator, lastWords, guard);
-  passing.push = push;
-  return passing.begin(Passing.prototype.rewrite);
+/** Lets a stream pass; `push` (or null) is what each chunk goes through. */
+export function pass(env, ctx, upstream, signal, idle, terminator, lastWords, guard, push) {
+  return new Passing(env, ctx, upstream, signal, idle, terminator, lastWords, guard, push);
 }
 
 function join(chunks, total) {
@@ -335,8 +333,8 @@ function join(chunks, total) {
 const RAW_LIMIT = 30_000;
 /** Bytes a message is filled to, and bytes of one sendBatch (cloudflare facts §1.2, CF-16). */
 const MESSAGE_BYTES = 60_000, BATCH_BYTES = 240_000, BATCH_MESSAGES = 90;
-/** A flight older than this has lost its request; the next record takes its load over. */
-const FLIGHT_LOST_MS = 10_000;
+/** The request that flies for all may do so this long (its waitUntil ends after 30 s); a send without an answer for this long is lost. */
+const FLIGHT_MS = 10_000;
 
 let waiting = [];
 let flight = null;
@@ -348,25 +346,26 @@ export function onRefused(handler) {
 }
 
 /**
- * Hands a record to the queue. While one send is under way, finished records gather for the next; each request holds its
- * own waitUntil until the flight with its record has landed. Plain text only is shared between requests.
+ * Hands a record to the queue. While one send is under way, finished records gather for the next. Only the request that
+ * starts a flight waits for it: waiting for another request's promise costs more than the send. A flight that lasts too
+ * long, or whose request is gone, is taken over by the next record; what it may have sent already is sent again, which
+ * the consumer does not mind. Plain text only is shared between requests.
  */
 export function commit(env, ctx, record) {
   waiting.push(record);
-  if (flight && Date.now() - flight.since > FLIGHT_LOST_MS) {
-    waiting = flight.load.concat(waiting);
-    flight = null;
+  if (flight) {
+    const now = Date.now();
+    if (now - flight.began < FLIGHT_MS) return;
+    if (now - flight.sentAt > FLIGHT_MS) waiting = flight.load.concat(waiting);
   }
-  if (!flight) {
-    flight = { since: Date.now(), load: [], landed: null };
-    flight.landed = fly(env, flight);
-  }
-  ctx.waitUntil(flight.landed);
+  const now = Date.now();
+  flight = { began: now, sentAt: now, load: [] };
+  ctx.waitUntil(fly(env, flight));
 }
 
 async function fly(env, mine) {
   while (waiting.length && flight === mine) {
-    mine.since = Date.now();
+    mine.sentAt = Date.now();
     mine.load = waiting;
     waiting = [];
     const messages = pack(mine.load);
@@ -377,6 +376,7 @@ async function fly(env, mine) {
       await send(env.LOGS, group).catch((error) => refused?.(group, String(error?.message ?? error)));
       at = end;
     }
+    mine.load = [];
   }
   if (flight === mine) flight = null;
 }

@@ -51,17 +51,6 @@ extern "C" {
         terminator: &str,
         last_words: &Uint8Array,
         guard: &str,
-    ) -> Passing;
-    #[wasm_bindgen(js_name = passThrough)]
-    pub fn pass_through(
-        env: &JsValue,
-        ctx: &JsValue,
-        upstream: &JsValue,
-        signal: &JsValue,
-        idle: f64,
-        terminator: &str,
-        last_words: &Uint8Array,
-        guard: &str,
         push: &JsValue,
     ) -> Passing;
 
@@ -85,6 +74,9 @@ extern "C" {
     pub fn claim(this: &Passing) -> bool;
     #[wasm_bindgen(method)]
     pub fn close(this: &Passing, last_words: &JsValue) -> Promise;
+
+    pub fn install(door: &JsValue);
+    pub fn drive(id: u32, first: &Promise) -> JsValue;
 
     pub fn commit(env: &JsValue, ctx: &JsValue, record: &str);
     #[wasm_bindgen(js_name = onRefused)]

@@ -5,6 +5,7 @@
 //! message was delivered (cloudflare facts §2.2, §2.10).
 
 mod bridge;
+mod driver;
 mod world;
 
 use crate::consume::{self, Message, MessageOutcome, Store};
@@ -16,25 +17,29 @@ use js_sys::{Array, Uint8Array};
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::future_to_promise;
 use world::{Edge, Native};
 
-/// Answers a request.
-#[worker::event(fetch)]
-async fn fetch(request: web_sys::Request, env: worker::Env, ctx: worker::Context) -> worker::Result<web_sys::Response> {
-    let env: JsValue = env.into();
-    let ctx: &JsValue = ctx.as_ref();
+/// Answers a request: a promise of the response.
+#[wasm_bindgen]
+pub fn fetch(request: web_sys::Request, env: JsValue, ctx: JsValue) -> JsValue {
     let settings = settings(&env);
     let head = head(&bridge::request_head(&request));
     #[cfg(feature = "test-faults")]
     assert!(head.headers.get("x-spangate-test-panic").is_none(), "a panic that a test asked for");
-    let edge = Edge::of_request(env, ctx.clone(), request);
-    Ok(respond(gateway::handle(&edge, &settings, head).await))
+    let edge = Edge::of_request(env, ctx, request);
+    driver::start(async move { respond(gateway::handle(&edge, &settings, head).await).into() })
 }
 
 /// Stores a delivery of the log queue, or keeps one of the dead-letter queue.
 #[wasm_bindgen]
-pub async fn queue(batch: JsValue, env: JsValue, ctx: JsValue) {
+pub fn queue(batch: JsValue, env: JsValue, ctx: JsValue) -> JsValue {
+    driver::start(async move {
+        deliver(batch, env, ctx).await;
+        JsValue::UNDEFINED
+    })
+}
+
+async fn deliver(batch: JsValue, env: JsValue, ctx: JsValue) {
     let edge = Edge::of_delivery(env, ctx);
     let parts = bridge::batch_parts(&batch);
     let queue = parts.get(0).as_string().unwrap_or_default();
@@ -101,17 +106,19 @@ fn settings(env: &JsValue) -> Rc<Settings> {
 /// Registers the writer for messages that the queue refused: straight into the store, and what that refuses too is counted.
 fn take_refused(env: &JsValue) {
     let env = env.clone();
-    let handler = Closure::<dyn Fn(Array, String) -> js_sys::Promise>::new(move |messages: Array, reason: String| {
+    let handler = Closure::<dyn Fn(Array, String) -> JsValue>::new(move |messages: Array, reason: String| {
         let edge = Edge::of_delivery(env.clone(), JsValue::UNDEFINED);
-        future_to_promise(async move {
+        driver::start(async move {
             worker::console_error!("spangate: the queue refused {} messages: {reason}", messages.length());
             for body in messages.iter().filter_map(|message| message.as_string()) {
+                let records = consume::count_records(&body);
                 let outcome = consume::store_directly(body, Store { db: &edge, objects: &edge }, &pump::finish_guard).await;
                 if let MessageOutcome::Malformed { reason } | MessageOutcome::Retry { reason, .. } = outcome {
-                    worker::console_error!("spangate: records lost, the queue and the database refused them: {reason}");
+                    world::count_lost(records);
+                    worker::console_error!("spangate: {records} records lost, the queue and the database refused them: {reason}");
                 }
             }
-            Ok(JsValue::UNDEFINED)
+            JsValue::UNDEFINED
         })
     });
     bridge::on_refused(handler.as_ref());

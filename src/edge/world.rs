@@ -1,6 +1,7 @@
 //! The ports on the platform. Converts types and calls `bridge.js`; what to send, when to stop and what to keep is decided above.
 
 use super::bridge;
+use super::driver::{start, wait};
 use crate::headers::Headers;
 use crate::mock;
 use crate::ports::{
@@ -10,11 +11,10 @@ use crate::ports::{
 use crate::random::Rng;
 use crate::time::{Millis, UnixMillis};
 use js_sys::{Array, Uint8Array};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::{JsFuture, future_to_promise};
 
 /// One invocation's share of the platform.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl Clock for Edge {
 impl Timer for Edge {
     async fn sleep(&self, duration: Millis) {
         // A timer cannot fail; a cancelled invocation never resumes.
-        let _ = JsFuture::from(bridge::wait(duration.0 as f64)).await;
+        let _ = wait(bridge::wait(duration.0 as f64)).await;
     }
 }
 
@@ -76,7 +76,7 @@ impl World for Edge {
             &self.platform.signal,
             mock_script(&request),
         );
-        let result = JsFuture::from(sent).await.map_err(|error| SendError::Connect(bridge::words(&error)))?;
+        let result = wait(sent).await.map_err(|error| SendError::Connect(bridge::words(&error)))?;
         let exchange: bridge::Exchange = result.unchecked_into();
         match exchange.kind() {
             0 => {}
@@ -95,30 +95,26 @@ impl World for Edge {
         })
     }
 
-    fn pass(&self, native: Native, watch: Watch) -> (Native, EdgePassing) {
+    fn pass(&self, native: Native, watch: Watch, rewrite: Option<Rc<RefCell<dyn Rewrite>>>) -> (Native, EdgePassing) {
         let Platform { env, ctx, signal, .. } = &*self.platform;
         let words = Uint8Array::from(watch.last_words.as_slice());
-        let passing = bridge::pass(env, ctx, &native.0, signal, watch.idle.0 as f64, watch.terminator, &words, &watch.guard);
-        self.under_way(native, passing, None)
-    }
-
-    fn pass_through(&self, native: Native, watch: Watch, rewrite: Rc<RefCell<dyn Rewrite>>) -> (Native, EdgePassing) {
-        let Platform { env, ctx, signal, .. } = &*self.platform;
-        let words = Uint8Array::from(watch.last_words.as_slice());
-        let push: Push = Closure::new(move |chunk: Uint8Array| {
-            let mut out = Vec::new();
-            rewrite.borrow_mut().push(&chunk.to_vec(), &mut out);
-            Uint8Array::from(out.as_slice())
+        let push: Option<Push> = rewrite.map(|rewrite| {
+            Closure::new(move |chunk: Uint8Array| {
+                let mut out = Vec::new();
+                rewrite.borrow_mut().push(&chunk.to_vec(), &mut out);
+                Uint8Array::from(out.as_slice())
+            })
         });
-        let idle = watch.idle.0 as f64;
-        let passing =
-            bridge::pass_through(env, ctx, &native.0, signal, idle, watch.terminator, &words, &watch.guard, push.as_ref());
-        self.under_way(native, passing, Some(push))
+        let (idle, none) = (watch.idle.0 as f64, JsValue::NULL);
+        let push_ref = push.as_ref().map_or(&none, |push| push.as_ref());
+        let passing = bridge::pass(env, ctx, &native.0, signal, idle, watch.terminator, &words, &watch.guard, push_ref);
+        native.0.unchecked_ref::<bridge::Exchange>().set_stream(&passing.readable());
+        (native, EdgePassing { passing, _push: push })
     }
 
     async fn read_body(&self, limit: u64) -> Result<Vec<u8>, BodyError> {
         let Some(request) = &self.platform.request else { return Ok(Vec::new()) };
-        let read = JsFuture::from(bridge::read_body(request, limit as f64)).await;
+        let read = wait(bridge::read_body(request, limit as f64)).await;
         let buffer = read.map_err(|error| BodyError::Broken(bridge::words(&error)))?;
         let bytes = (!buffer.is_null()).then(|| Uint8Array::new(&buffer).to_vec()).ok_or(BodyError::TooLarge)?;
         if bytes.len() as u64 > limit { Err(BodyError::TooLarge) } else { Ok(bytes) }
@@ -133,13 +129,18 @@ impl World for Edge {
     }
 
     fn defer(&self, task: impl Future<Output = ()> + 'static) {
-        let promise = future_to_promise(async move {
+        let promise: js_sys::Promise = start(async move {
             task.await;
-            Ok(JsValue::UNDEFINED)
-        });
+            JsValue::UNDEFINED
+        })
+        .unchecked_into();
         let ctx: &worker::worker_sys::Context = self.platform.ctx.unchecked_ref();
         // It throws only for what is no promise.
         let _ = ctx.wait_until(&promise);
+    }
+
+    fn take_lost(&self) -> u64 {
+        LOST.take()
     }
 
     fn commit(&self, record: String) {
@@ -159,13 +160,6 @@ impl World for Edge {
     }
 }
 
-impl Edge {
-    fn under_way(&self, native: Native, passing: bridge::Passing, push: Option<Push>) -> (Native, EdgePassing) {
-        native.0.unchecked_ref::<bridge::Exchange>().set_stream(&passing.readable());
-        (native, EdgePassing { passing, _push: push })
-    }
-}
-
 type Push = Closure<dyn FnMut(Uint8Array) -> Uint8Array>;
 
 /// A stream on its way. It owns the closure that rewrites it.
@@ -177,7 +171,7 @@ pub struct EdgePassing {
 impl Passing for EdgePassing {
     async fn passed(&mut self) -> Passed {
         // `passed` never rejects: every failure is an end.
-        let _ = JsFuture::from(self.passing.passed()).await;
+        let _ = wait(self.passing.passed()).await;
         let first = self.passing.first();
         Passed {
             bytes: self.passing.bytes().to_vec(),
@@ -199,21 +193,21 @@ impl Passing for EdgePassing {
 
     async fn close(&self, last: Option<&[u8]>) {
         let last = last.map_or(JsValue::NULL, |bytes| Uint8Array::from(bytes).into());
-        let _ = JsFuture::from(self.passing.close(&last)).await;
+        let _ = wait(self.passing.close(&last)).await;
     }
 }
 
 impl Db for Edge {
     async fn select(&self, statement: Statement) -> Result<Vec<String>, DbError> {
         let rows = bridge::select(&self.platform.env, statement.sql, &params(&statement.params));
-        let rows: Array = JsFuture::from(rows).await.map_err(db_error)?.unchecked_into();
+        let rows: Array = wait(rows).await.map_err(db_error)?.unchecked_into();
         Ok(rows.iter().filter_map(|row| row.as_string()).collect())
     }
 
     async fn write(&self, statements: Vec<Statement>) -> Result<Vec<u64>, DbError> {
         let all: Array =
             statements.iter().map(|statement| Array::of2(&statement.sql.into(), &params(&statement.params))).collect();
-        let changed: Array = JsFuture::from(bridge::write(&self.platform.env, &all)).await.map_err(db_error)?.unchecked_into();
+        let changed: Array = wait(bridge::write(&self.platform.env, &all)).await.map_err(db_error)?.unchecked_into();
         Ok(changed.iter().map(|count| count.as_f64().unwrap_or(0.0) as u64).collect())
     }
 }
@@ -221,12 +215,12 @@ impl Db for Edge {
 impl Objects for Edge {
     async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), ObjectError> {
         let put = bridge::put_object(&self.platform.env, key, &Uint8Array::from(bytes.as_slice()));
-        JsFuture::from(put).await.map(|_| ()).map_err(|error| ObjectError(bridge::words(&error)))
+        wait(put).await.map(|_| ()).map_err(|error| ObjectError(bridge::words(&error)))
     }
 
     async fn get(&self, key: &str, offset: u64, length: u64) -> Result<Option<Vec<u8>>, ObjectError> {
         let got = bridge::get_object(&self.platform.env, key, offset as f64, length as f64);
-        let got = JsFuture::from(got).await.map_err(|error| ObjectError(bridge::words(&error)))?;
+        let got = wait(got).await.map_err(|error| ObjectError(bridge::words(&error)))?;
         Ok((!got.is_null()).then(|| got.unchecked_into::<Uint8Array>().to_vec()))
     }
 }
@@ -248,6 +242,15 @@ fn db_error(error: JsValue) -> DbError {
 
 fn millis(time: f64) -> UnixMillis {
     UnixMillis(time as u64)
+}
+
+thread_local! {
+    static LOST: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts records that neither the queue nor the database took; the next record tells of them.
+pub fn count_lost(records: u64) {
+    LOST.set(LOST.get().saturating_add(records));
 }
 
 /// The platform's CSPRNG, read in blocks: one crossing for many ids.

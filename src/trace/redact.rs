@@ -9,6 +9,7 @@ use crate::headers::Headers;
 use crate::secret::Secret;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// The credentials that a call used, to be searched for in whatever it keeps.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,11 @@ impl Credentials {
     /// Adds one; too short a one is left out, it would mask half of the text.
     pub fn add(&mut self, secret: Option<&Secret>) {
         self.0.extend(secret.filter(|secret| secret.expose().len() >= MIN_SECRET).cloned());
+    }
+
+    /// Masks every credential in `text`, in place.
+    pub fn scrub_in(&self, text: &mut String) {
+        *text = self.scrub(std::mem::take(text));
     }
 
     /// `text` with every credential masked.
@@ -61,6 +67,7 @@ fn kept(name: &str, value: &str, credentials: &Credentials) -> Option<String> {
     match name {
         "authorization" | "x-portkey-api-key" | "x-api-key" | "api-key" | "cookie" => Some(MASK.to_owned()),
         "x-portkey-config" => Some(credentials.scrub(masked_config(value))),
+        "x-portkey-custom-host" => Some(credentials.scrub(without_userinfo(value).into_owned())),
         "accept" | "content-length" | "content-type" | "origin" | "traceparent" | "user-agent" => {
             Some(credentials.scrub(value.to_owned()))
         }
@@ -90,12 +97,24 @@ fn mask_values(value: &mut Value) {
         Value::Object(fields) => {
             for (key, value) in fields.iter_mut() {
                 match value {
-                    Value::String(text) if is_secret_name(key) => *text = MASK.to_owned(),
+                    Value::Bool(_) | Value::Null | Value::Number(_) => {}
+                    secret if is_secret_name(key) => *secret = MASK.into(),
+                    Value::String(text) => *text = without_userinfo(text).into_owned(),
                     other => mask_values(other),
                 }
             }
         }
         _ => {}
+    }
+}
+
+/// A URL without `user:password@`; any other text as it is.
+fn without_userinfo(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return Cow::Borrowed(text) };
+    let authority = rest.find(['/', '?', '#']).map_or(rest, |end| rest.get(..end).unwrap_or(rest));
+    match authority.rfind('@') {
+        Some(at) => Cow::Owned(format!("{scheme}://{MASK}{}", rest.get(at..).unwrap_or_default())),
+        None => Cow::Borrowed(text),
     }
 }
 
@@ -128,8 +147,12 @@ mod tests {
             ("authorization", "Bearer sk-canary-1"),
             ("x-portkey-api-key", "gw-canary"),
             ("x-portkey-aws-secret-access-key", "aws-canary"),
-            ("x-portkey-config", r#"{"api_key":"cfg-canary","targets":[{"apiKey":"cfg-canary","retry":{"attempts":2}}]}"#),
+            (
+                "x-portkey-config",
+                r#"{"api_key":["cfg-canary"],"custom_host":"https://a:cfg-canary@b.example","targets":[{"apiKey":"cfg-canary","retry":{"attempts":2}}]}"#,
+            ),
             ("x-unknown", "unknown-canary"),
+            ("x-portkey-custom-host", "https://me:host-canary@up.example/v1"),
             ("user-agent", "curl sk-canary-1"),
             ("x-portkey-trace-id", "t1"),
         ];

@@ -28,7 +28,7 @@ pub struct Decoder {
     started: bool,
 }
 
-/// A line grew beyond [`MAX_LINE`]: this is no event stream.
+/// An event grew beyond [`MAX_LINE`]: this is no event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineTooLong;
 
@@ -61,7 +61,7 @@ impl Decoder {
     }
 
     fn extend(&mut self, bytes: &[u8]) -> Result<(), LineTooLong> {
-        if self.line.len() + bytes.len() > MAX_LINE {
+        if self.event.data.len() + self.line.len() + bytes.len() > MAX_LINE {
             return Err(LineTooLong);
         }
         self.line.extend_from_slice(bytes);
@@ -102,7 +102,7 @@ pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-/// The longest line that is taken: 1 MiB (CF-13).
+/// The longest event that is taken, in one line or in many: 1 MiB (CF-13).
 pub const MAX_LINE: usize = 1 << 20;
 
 #[cfg(test)]
@@ -153,5 +153,12 @@ mod tests {
         let mut decoder = Decoder::default();
         assert_eq!(decoder.push(&vec![b'x'; MAX_LINE], |_| ()), Ok(()));
         assert_eq!(decoder.push(b"x", |_| ()), Err(LineTooLong));
+    }
+
+    #[test]
+    fn an_event_of_endless_lines_is_refused() {
+        let (mut decoder, line) = (Decoder::default(), format!("data: {}\n", "x".repeat(1 << 16)));
+        let refused = (0..20).position(|_| decoder.push(line.as_bytes(), |_| ()).is_err());
+        assert_eq!(refused, Some(15));
     }
 }

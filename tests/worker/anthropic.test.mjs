@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { attempts, config, request, startGateway, target, to } from './support/gateway.mjs';
 import { events } from './support/client.mjs';
-import { chat, json, sse, startUpstream } from './support/upstream.mjs';
+import { chat, event, json, message, messageEvents, sse, startUpstream } from './support/upstream.mjs';
 
 const upstream = await startUpstream();
 const gateway = await startGateway({ vars: { STREAM_IDLE_TIMEOUT_MS: '1500' } });
@@ -12,7 +12,6 @@ after(() => Promise.all([gateway.stop(), upstream.stop()]));
 
 const vectors = new URL('../vectors/anthropic/', import.meta.url);
 const claude = (key, more = {}) => to(upstream, key, { 'x-portkey-provider': 'anthropic', ...more });
-const event = data => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`;
 
 /** Null and absent are the same, `created` is the clock's, `arguments` are compared as JSON. */
 function plain(value) {
@@ -76,7 +75,7 @@ describe('vector', { concurrency: 4 }, () => {
 describe('cost', { concurrency: true }, () => {
   test('counts cache reads and writes at their own prices', async () => {
     const usage = { input_tokens: 100, output_tokens: 10, cache_read_input_tokens: 1000, cache_creation_input_tokens: 500, cache_creation: { ephemeral_5m_input_tokens: 200, ephemeral_1h_input_tokens: 300 } };
-    upstream.on('cost', json({ id: 'msg', type: 'message', role: 'assistant', model: 'claude-sonnet-4-5', content: [{ type: 'text', text: 'x' }], stop_reason: 'end_turn', usage }));
+    upstream.on('cost', json(message('x', { usage })));
     const [attempt] = attempts(await gateway.traceOf(await gateway.chat(claude('cost'), { model: 'claude-sonnet-4-5' })));
     assert.deepEqual([attempt.usage.input_tokens, attempt.usage.cache_read_tokens, attempt.usage.cache_write_tokens], [1600, 1000, 500]);
     const dollars = (100 * 3 + 1000 * 0.3 + 200 * 3.75 + 300 * 6 + 10 * 15) / 1e6;
@@ -84,9 +83,9 @@ describe('cost', { concurrency: true }, () => {
   });
 });
 
-const START = event({ type: 'message_start', message: { id: 'msg_1', type: 'message', role: 'assistant', model: 'claude-sonnet-4-5', content: [], stop_reason: null, usage: { input_tokens: 9, output_tokens: 1 } } });
-const BEGUN = [START, event({ type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } }), ...['one ', 'two '].map(text => event({ type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text } }))];
-const STOPPED = [event({ type: 'content_block_stop', index: 0 }), event({ type: 'message_delta', delta: { stop_reason: 'end_turn' }, usage: { output_tokens: 6 } })];
+const ALL = messageEvents('one two ');
+const BEGUN = ALL.slice(0, 4);
+const STOPPED = ALL.slice(4, -1);
 
 describe('a broken stream ends with an error event and no terminator', { concurrency: true }, () => {
   for (const [name, answer, type] of [
@@ -145,9 +144,8 @@ describe('a stream', { concurrency: true }, () => {
 describe('across dialects', { concurrency: true }, () => {
   test('a fallback goes from Anthropic to OpenAI and back, each in its own language', async () => {
     const overloaded = json({ type: 'error', error: { type: 'overloaded_error', message: 'Overloaded' } }, { status: 529 });
-    const message = { id: 'msg', type: 'message', role: 'assistant', model: 'claude-sonnet-4-5', content: [{ type: 'text', text: 'from claude' }], stop_reason: 'end_turn', usage: { input_tokens: 1, output_tokens: 1 } };
     upstream.on('mix/a', overloaded).on('mix/b', json(chat('from openai')));
-    upstream.on('mix2/a', json({ error: { message: 'no' } }, { status: 500 })).on('mix2/b', json(message));
+    upstream.on('mix2/a', json({ error: { message: 'no' } }, { status: 500 })).on('mix2/b', json(message('from claude')));
     const claudeAt = key => target(upstream, key, { provider: 'anthropic', override_params: { model: 'claude-sonnet-4-5' } });
     const one = await gateway.chat(config({ strategy: { mode: 'fallback' }, targets: [claudeAt('mix/a'), target(upstream, 'mix/b')] }));
     assert.equal(one.json().choices[0].message.content, 'from openai');

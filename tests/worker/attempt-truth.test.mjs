@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { attempts, config, QUESTION, request, startGateway } from './support/gateway.mjs';
 import { predict } from './support/oracle.mjs';
-import { chat, chatEvents, json, never, refusingPort, reset, sse, startUpstream, status } from './support/upstream.mjs';
+import { chat, chatEvents, json, message, messageEvents, never, refusingPort, reset, resetInBody, sse, startUpstream, status } from './support/upstream.mjs';
 
 const SEED = Number(process.env.TRUTH_SEED ?? 20261120);
 const CASES = Number(process.env.TRUTH_CASES ?? 400);
@@ -41,7 +41,7 @@ async function runCase(number, totals) {
   const draw = generator(SEED * 100_003 + number);
   const made = makeConfig(draw, `t${number}`);
   const expected = predict(made.config, (leaf, nth) => made.fates.get(leaf)[Math.min(nth, made.fates.get(leaf).length - 1)]);
-  for (const [leaf, fates] of made.fates) upstream.on(leaf, ...fates.map(fate => answer(fate, made.stream)));
+  for (const [leaf, fates] of made.fates) upstream.on(leaf, ...fates.map(fate => answer(fate, made.stream, made.providers.get(leaf))));
   const trace = `truth-${SEED}-${number}`;
   const response = await gateway.post('/v1/chat/completions', { ...QUESTION, stream: made.stream || undefined }, config(strip(made.config), { 'x-portkey-trace-id': trace, authorization: 'Bearer sk-caller' }));
   const stored = await gateway.settled(trace);
@@ -51,12 +51,13 @@ async function runCase(number, totals) {
     status: span.status_code,
     error: span.error?.type ?? null,
     model: span.request_model,
+    provider: span.provider,
     ...(({ index, retry, reason, wait_ms, wait_reason }) => ({ index, retry, reason, waitMs: wait_ms, waitReason: wait_reason }))(span.attempt),
   }));
   const predicted = expected.attempts.map(({ leaf, ...attempt }, index) => ({ ...attempt, index, model: made.models.get(leaf) ?? QUESTION.model }));
   // What refuses the connection has no log of its own.
   const reachable = expected => made.fates.get(expected.leaf)[0].refused !== true;
-  const log = upstream.requests(`t${number}`).map(entry => ({ leaf: entry.key, model: JSON.parse(entry.body).model, ...seen(entry) }));
+  const log = upstream.requests(`t${number}`).map((entry, index, all) => ({ leaf: entry.key, model: JSON.parse(entry.body).model, ...seen(entry, index === all.length - 1) }));
   const byLog = expected.attempts.filter(reachable).map(attempt => ({ leaf: attempt.leaf, model: made.models.get(attempt.leaf) ?? QUESTION.model, status: attempt.status, error: attempt.error }));
   const pathOf = new Map(expected.attempts.map(attempt => [attempt.target, attempt.leaf]));
   const bySpans = attempts(stored)
@@ -70,7 +71,7 @@ async function runCase(number, totals) {
 
   const root = request(stored);
   const got = { status: response.status, root: root.status_code, rootStatus: root.status, index: response.headers['x-portkey-last-used-option-index'], count: Number(response.headers['x-portkey-retry-attempt-count']), calls: stored.request_count, cost: costs(stored) };
-  const wanted = { status: expected.status, root: expected.status, rootStatus: expected.status >= 400 ? 'error' : 'ok', index: expected.path, count: expected.count, calls: 1, cost: true };
+  const wanted = { status: expected.status, root: expected.status, rootStatus: expected.error ? 'error' : 'ok', index: expected.path, count: expected.count, calls: 1, cost: true };
   for (const [name, left, right] of [
     ['spans against the upstream log', bySpans, log],
     ['the upstream log against the oracle', log, byLog],
@@ -84,17 +85,22 @@ async function runCase(number, totals) {
   return null;
 }
 
-/** How an attempt ended, by the upstream's own log. */
-function seen(entry) {
+/** How an attempt ended, by the upstream's own log; only of the last one does anyone wait for the end of a stream. */
+function seen(entry, last) {
   if (entry.outcome === 'reset') return { status: null, error: 'connect' };
   if (entry.outcome === 'none') return { status: null, error: entry.abandonedAt ? 'timeout' : 'never let go' };
+  if (entry.hungUp) return { status: null, error: 'connect' };
+  if (!entry.whole && last) return { status: entry.outcome, error: 'stream_truncated' };
   return { status: entry.outcome, error: entry.outcome >= 400 ? 'http_status' : null };
 }
 
+/** Costs add up: the trace's over what is known; the call's is unknown when an answer that may have cost something is. */
 function costs(trace) {
-  const all = attempts(trace).map(span => span.cost_usd);
-  const sum = all.reduce((total, cost) => total + (cost ?? 0), 0);
-  return Math.abs(sum - (trace.cost_usd ?? 0)) < 1e-12 && Math.abs(sum - (request(trace).cost_usd ?? 0)) < 1e-12;
+  const all = attempts(trace);
+  const sum = all.reduce((total, span) => total + (span.cost_usd ?? 0), 0);
+  const unknown = all.some(span => span.status === 'ok' && span.cost_usd === null);
+  const near = cost => Math.abs(sum - (cost ?? 0)) < 1e-12;
+  return near(trace.cost_usd) && trace.cost_complete === !unknown && (unknown ? request(trace).cost_usd === null : near(request(trace).cost_usd));
 }
 
 const sorted = object => Object.fromEntries(Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1)));
@@ -113,32 +119,36 @@ function generator(seed) {
   return { chance: share => next() < share, pick: list => list[Math.floor(next() * list.length)], count: (from, to) => from + Math.floor(next() * (to - from + 1)) };
 }
 
-const STATUSES = [200, 200, 200, 201, 206, 301, 400, 401, 404, 408, 409, 418, 422, 429, 429, 429, 429, 500, 500, 502, 503, 503, 504, 529];
+const STATUSES = [200, 200, 200, 200, 200, 200, 201, 206, 301, 400, 401, 404, 408, 409, 418, 422, 429, 429, 429, 429, 500, 500, 502, 503, 503, 504, 529];
+const CLAUDE_STATUSES = STATUSES.filter(status => status === 200 || status >= 400);
 const CODE_LISTS = [[429], [500, 502, 503], [429, 503], [408], [400, 401, 404], [], [200, 429], [503], [429, 408, 500]];
 
 function makeConfig(draw, key) {
   const fates = new Map();
   const models = new Map();
+  const providers = new Map();
   const stream = draw.chance(0.3);
   let leaves = 0;
 
   function leaf(timeoutAbove, modelAbove) {
     const id = `${key}/${leaves++}`;
-    const node = { id, provider: 'openai', custom_host: upstream.base(id), ...(draw.chance(0.8) && { api_key: `sk-${id}` }) };
+    const node = { id, provider: draw.chance(0.2) ? 'anthropic' : 'openai', custom_host: upstream.base(id), ...(draw.chance(0.8) && { api_key: `sk-${id}` }) };
+    providers.set(id, node.provider);
     decorate(node);
     const model = node.override_params?.model ?? modelAbove;
     if (model) models.set(id, model);
     if (draw.chance(0.05)) {
       node.custom_host = `http://127.0.0.1:${closedPort}/${id}/v1`;
       fates.set(id, [{ refused: true }]);
-    } else fates.set(id, Array.from({ length: draw.count(1, 3) }, () => fate(Boolean(node.request_timeout || timeoutAbove))));
+    } else fates.set(id, Array.from({ length: draw.count(1, 3) }, () => fate(Boolean(node.request_timeout || timeoutAbove), node.provider)));
     return node;
   }
 
-  function fate(timed) {
+  function fate(timed, provider) {
     if (draw.chance(0.07)) return { reset: true };
+    if (draw.chance(0.05)) return stream ? { cut: true } : { reset: true, inBody: true };
     if (timed && draw.chance(0.12)) return { hangs: true };
-    const code = draw.pick(STATUSES);
+    const code = draw.pick(provider === 'anthropic' ? CLAUDE_STATUSES : STATUSES);
     return { status: code, ...(code === 429 && draw.chance(0.9) && { retryAfterMs: draw.pick([1, 3, 20, 60_000]) }) };
   }
 
@@ -159,7 +169,7 @@ function makeConfig(draw, key) {
     return node;
   }
 
-  return { config: tree(3), fates, models, stream };
+  return { config: tree(3), fates, models, providers, stream };
 }
 
 /** The config without our own names for its leaves. */
@@ -167,10 +177,11 @@ function strip({ id: _, ...node }) {
   return node.targets ? { ...node, targets: node.targets.map(strip) } : node;
 }
 
-function answer(fate, stream) {
-  if (fate.refused) return never();
-  if (fate.reset) return reset();
-  if (fate.hangs) return never();
+function answer(fate, stream, provider) {
+  const [whole, streamed] = provider === 'anthropic' ? [message, messageEvents] : [chat, chatEvents];
+  if (fate.refused || fate.hangs) return never();
+  if (fate.reset) return fate.inBody ? resetInBody() : reset();
+  if (fate.cut) return sse(streamed('a b', { done: false }), { whole: false });
   if (fate.status >= 300) return status(fate.status, fate.retryAfterMs === undefined ? {} : { headers: { 'retry-after-ms': String(fate.retryAfterMs) } });
-  return stream ? sse(chatEvents('a b'), { status: fate.status }) : json(chat(), { status: fate.status });
+  return stream ? sse(streamed('a b'), { status: fate.status }) : json(whole(), { status: fate.status });
 }

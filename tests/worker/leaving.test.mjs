@@ -4,7 +4,7 @@ import { after, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ADMIN_KEY, attempts, config, eventually, QUESTION, request, startGateway, target, to } from './support/gateway.mjs';
 import { open } from './support/client.mjs';
-import { chatEvents, json, chat, sse, startUpstream, status } from './support/upstream.mjs';
+import { chat, chatEvents, json, messageEvents, sse, startUpstream, status } from './support/upstream.mjs';
 
 const upstream = await startUpstream();
 const gateway = await startGateway({ vars: { STREAM_IDLE_TIMEOUT_MS: '3000' } });
@@ -21,7 +21,7 @@ function cancelled(trace) {
 describe('a caller who leaves in the middle of a stream', { concurrency: true }, () => {
   for (const [name, key, headers, answer, has] of [
     ['untouched', 'leave-openai', key => to(upstream, key), sse(chatEvents(LONG), { gap: 100 }), 'word word'],
-    ['translated', 'leave-anthropic', key => to(upstream, key, { 'x-portkey-provider': 'anthropic' }), sse(anthropicEvents(LONG), { gap: 100 }), 'word word'],
+    ['translated', 'leave-anthropic', key => to(upstream, key, { 'x-portkey-provider': 'anthropic' }), sse(messageEvents(LONG), { gap: 100 }), 'word word'],
   ])
     test(`${name}: the upstream closes within 2 s, and the part is recorded as cancelled`, { timeout: 60_000 }, async () => {
       upstream.on(key, answer);
@@ -109,15 +109,3 @@ test('a caller who reads slowly gets everything', { timeout: 60_000 }, async () 
   });
   assert.ok(text === pieces.join(''));
 });
-
-function anthropicEvents(text) {
-  const event = data => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`;
-  return [
-    event({ type: 'message_start', message: { id: 'msg_1', type: 'message', role: 'assistant', model: 'claude-sonnet-4-5', content: [], stop_reason: null, usage: { input_tokens: 9, output_tokens: 1 } } }),
-    event({ type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } }),
-    ...text.split(/(?<= )/).map(word => event({ type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text: word } })),
-    event({ type: 'content_block_stop', index: 0 }),
-    event({ type: 'message_delta', delta: { stop_reason: 'end_turn', stop_sequence: null }, usage: { output_tokens: 6 } }),
-    event({ type: 'message_stop' }),
-  ];
-}

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { attempts, QUESTION, request, startGateway, to } from './support/gateway.mjs';
-import { chat, chatEvents, json, sse, startUpstream } from './support/upstream.mjs';
+import { chat, chatEvents, json, messageEvents, sse, startUpstream } from './support/upstream.mjs';
 
 const upstream = await startUpstream();
 const gateway = await startGateway();
@@ -63,15 +63,7 @@ test('a guarded stream that was cut is closed honestly and recorded as cut', { t
 });
 
 test('a translated stream in flight ends whole, or says that it did not', { timeout: 60_000 }, async () => {
-  const event = data => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`;
-  upstream.on('guard-anthropic', sse([
-    event({ type: 'message_start', message: { id: 'msg_1', type: 'message', role: 'assistant', model: 'claude-sonnet-4-5', content: [], usage: { input_tokens: 9, output_tokens: 1 } } }),
-    event({ type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } }),
-    ...'abcdefghij'.split('').map(text => event({ type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text } })),
-    event({ type: 'content_block_stop', index: 0 }),
-    event({ type: 'message_delta', delta: { stop_reason: 'end_turn' }, usage: { output_tokens: 6 } }),
-    event({ type: 'message_stop' }),
-  ], { gap: 100 }));
+  upstream.on('guard-anthropic', sse(messageEvents('a b c d e f g h i j'), { gap: 100 }));
   const response = await gateway.open('/v1/chat/completions', { ...QUESTION, stream: true }, to(upstream, 'guard-anthropic', { 'x-portkey-provider': 'anthropic' }));
   await sleep(300);
   await panic();

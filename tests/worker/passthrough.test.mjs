@@ -59,12 +59,17 @@ describe('bytes', { concurrency: true }, () => {
     }
   });
 
-  test('of an answer that is not JSON pass all the same', async () => {
-    const binary = Buffer.from(Array.from({ length: 1000 }, (_, index) => index % 256));
-    upstream.on('binary', bytes([binary], { headers: { 'content-type': 'application/octet-stream' } }));
-    const response = await gateway.chat(to(upstream, 'binary'));
-    assert.equal(response.status, 200);
-    assert.deepEqual(response.body(), binary);
+  test('of half an answer, or of none in JSON, are a failure of the upstream and never look whole', async () => {
+    for (const [name, body] of [['half', ODD_ANSWER.slice(0, 120)], ['binary', Buffer.from(Array.from({ length: 1000 }, (_, index) => index % 256))], ['html', '<html>welcome</html>'], ['none', '']]) {
+      upstream.on(`no-${name}`, bytes(body.length ? [body] : [], { headers: { 'content-type': 'application/json' } }));
+      const response = await gateway.chat(to(upstream, `no-${name}`));
+      assert.equal(response.status, 502, name);
+      assert.equal(typeof response.json().error.message, 'string');
+      const trace = await gateway.traceOf(response);
+      assert.equal(trace.attempt_count, 1);
+      for (const span of trace.spans) assert.deepEqual([span.status, span.error.type], ['error', 'stream_malformed'], `${name} ${span.kind}`);
+      assert.deepEqual(trace.spans.map(span => span.status_code).sort(), [200, 502]);
+    }
   });
 
   test('of a compressed answer are the same text, in a truthful encoding', async () => {
@@ -137,11 +142,17 @@ describe('request headers', { concurrency: true }, () => {
   });
 
   test('the gateway key is not forwarded even when asked for', async () => {
-    upstream.on('fwd-key', json(chat()));
-    await gateway.chat(to(upstream, 'fwd-key', { 'x-portkey-forward-headers': 'x-portkey-api-key,x-portkey-trace-id,x-custom', 'x-custom': `Bearer ${ADMIN_KEY}` }));
-    for (const entry of upstream.requests('fwd-key')) {
-      assert.ok(!JSON.stringify(entry.headers).includes(ADMIN_KEY), 'the gateway key went upstream');
-      assert.deepEqual(Object.keys(entry.headers).filter(name => name.startsWith('x-portkey-')), []);
+    for (const [key, headers] of [
+      ['fwd-key', { 'x-portkey-forward-headers': 'x-portkey-api-key,x-portkey-trace-id,x-custom' }],
+      ['fwd-bearer', { 'x-portkey-forward-headers': 'authorization', authorization: `Bearer ${ADMIN_KEY}` }],
+      ['fwd-config-key', config(target(upstream, 'fwd-config-key', { forward_headers: ['x-portkey-api-key', 'authorization'] }), { authorization: `Bearer ${ADMIN_KEY}` })],
+    ]) {
+      upstream.on(key, json(chat()));
+      await gateway.chat({ ...(key === 'fwd-config-key' ? {} : to(upstream, key)), ...headers });
+      for (const entry of upstream.requests(key)) {
+        assert.ok(!JSON.stringify(entry.headers).includes(ADMIN_KEY), `${key}: the gateway key went upstream`);
+        assert.deepEqual(Object.keys(entry.headers).filter(name => name.startsWith('x-portkey-')), [], key);
+      }
     }
   });
 

@@ -16,11 +16,12 @@ pub fn error_body(message: &str, kind: &str, param: Option<&str>, code: Option<&
 /// The event that tells a client that the stream it was reading failed; no `[DONE]` follows it.
 ///
 /// `tail` is the end of what was sent before (four bytes are enough): unless that is a blank line, the event begins with
-/// one, so that a half-sent line or event cannot swallow it.
+/// one, so that a half-sent line or event cannot swallow it. It is named `error`, because one SDK (portkey-ai for Node) only
+/// looks at the name; the others look at the data.
 pub fn error_event(message: &str, code: Option<&str>, tail: &[u8]) -> Vec<u8> {
     let clean = tail.is_empty() || tail.ends_with(b"\n\n") || tail.ends_with(b"\r\n\r\n");
     let before: &[u8] = if clean { b"" } else { b"\n\n" };
-    [before, b"data: ", &error_body(message, "server_error", None, code), b"\n\n"].concat()
+    [before, b"event: error\ndata: ", &error_body(message, "server_error", None, code), b"\n\n"].concat()
 }
 
 /// Whether a stream's chunk carries an error.
@@ -137,6 +138,6 @@ mod tests {
             let expected = String::from_utf8(error_body("gone", "server_error", None, Some("stream_truncated"))).unwrap();
             assert_eq!((last.unwrap().data, decoder.rest()), (expected, false), "cut at {cut}");
         }
-        assert!(error_event("gone", None, b"x\n\n").starts_with(b"data: "));
+        assert!(error_event("gone", None, b"x\n\n").starts_with(b"event: error\ndata: "));
     }
 }

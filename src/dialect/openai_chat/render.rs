@@ -85,7 +85,10 @@ impl StreamWriter {
             }
             Event::Usage { usage, .. } => self.usage = *usage,
             Event::Finish { reason, .. } => self.choice(Object::new(), Some(*reason), out),
-            Event::Error(failure) => write_event(&[&Json::from(error(failure)).to_bytes()], out),
+            Event::Error(failure) => {
+                out.extend_from_slice(b"event: error\n"); // one SDK looks at the name only
+                write_event(&[&Json::from(error(failure)).to_bytes()], out);
+            }
             Event::End => {
                 if let Some(usage) = usage(&self.usage).filter(|_| self.include_usage) {
                     self.chunk(Vec::new(), Some(usage), out);

@@ -90,16 +90,17 @@ export async function startGateway({ vars = {}, faults = false, batchSeconds = 0
     /** The log of a response: the request span with what was said. */
     logOf: response => gateway.log(response.headers['x-portkey-request-id']),
     accounting: async () => (await gateway.get('/v1/accounting')).json(),
-    /** Resolves with the account once nothing is on its way and nothing moves any more. */
+    /** Resolves with the account once nothing is on its way and nothing has moved for three looks. */
     async rest() {
       let before = '';
+      let still = 0;
       return eventually(async () => {
+        await sleep(250);
         const account = await gateway.accounting();
         const now = JSON.stringify([account, await gateway.counts()]);
-        const still = now === before && account.pending === 0;
+        still = now === before && !account.pending ? still + 1 : 0;
         before = now;
-        await sleep(300);
-        return still && account;
+        return still >= 2 && account;
       }, 'rest');
     },
     tables: async () =>

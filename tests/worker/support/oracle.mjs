@@ -5,14 +5,17 @@ const DEFAULT_RETRY_CODES = [429, 500, 502, 503, 504, 529];
 const MOST_RETRIES = 5;
 
 /**
- * `fate(leaf, nth)` says how the nth request (from 0) to `leaf` ends: `{ status, retryAfterMs? }`, `{ reset: true }`,
- * `{ refused: true }` or `{ hangs: true }`. Returns the attempts in order and the status that the caller gets.
+ * `fate(leaf, nth)` says how the nth request (from 0) to `leaf` ends: `{ status, retryAfterMs? }`, `{ reset: true }` (also
+ * inside a body that is not streamed), `{ refused: true }`, `{ hangs: true }` or `{ cut: true }` (a stream without its end,
+ * after which nothing can be tried any more: the client has the beginning). Returns the attempts in order and the status that the caller gets.
  */
 export function predict(config, fate) {
   const attempts = [];
   const asked = new Map();
   const budget = { left: 60_000 };
   const final = run(config, 'config', {}, undefined);
+  // A stream that the strategy does not want is let go at its head: nobody sees that it would have been cut.
+  for (const attempt of attempts.slice(0, -1)) if (attempt.error === 'stream_truncated') attempt.error = null;
   return { attempts, ...final };
 
   function run(node, path, above, cause) {
@@ -24,8 +27,8 @@ export function predict(config, fate) {
     let result;
     for (const [index, target] of node.targets.entries()) {
       result = run(target, `${path}.targets[${index}]`, own, index ? 'fallback' : cause);
-      const success = result.status >= 200 && result.status < 300;
-      if (codes ? !codes.includes(result.status) : success) break;
+      const success = result.judged >= 200 && result.judged < 300;
+      if (codes ? !codes.includes(result.judged) : success) break;
     }
     return result;
   }
@@ -38,13 +41,13 @@ export function predict(config, fate) {
     for (let retries = 0; ; retries++) {
       const nth = asked.get(leaf.id) ?? 0;
       asked.set(leaf.id, nth + 1);
-      const end = outcome(fate(leaf.id, nth), timeout);
-      attempts.push({ target: path, leaf: leaf.id, retry: retries, reason: retries ? 'retry' : attempts.length ? cause : 'first', status: end.seen, error: end.error, waitMs: wait.ms, waitReason: wait.reason });
+      const end = { ...outcome(fate(leaf.id, nth), timeout), translated: leaf.provider === 'anthropic' };
+      attempts.push({ target: path, leaf: leaf.id, retry: retries, reason: retries ? 'retry' : attempts.length ? cause : 'first', status: end.seen, provider: leaf.provider, error: end.error, waitMs: wait.ms, waitReason: wait.reason });
       const retriable = end.error === 'connect' || (!(end.status >= 200 && end.status <= 204) && codes.includes(end.status));
-      if (!allowed || !retriable) return { status: end.status, path, count: retries };
-      if (retries >= allowed) return { status: end.status, path, count: -1 };
+      if (!allowed || !retriable) return answer(end, path, retries);
+      if (retries >= allowed) return answer(end, path, -1);
       if (retry.use_retry_after_header && end.seen === 429 && end.retryAfterMs !== undefined) {
-        if (end.retryAfterMs >= 60_000 || end.retryAfterMs > budget.left) return { status: end.status, path, count: -1 };
+        if (end.retryAfterMs >= 60_000 || end.retryAfterMs > budget.left) return answer(end, path, -1);
         budget.left -= end.retryAfterMs;
         obeyed = true;
         wait = { ms: end.retryAfterMs, reason: 'retry-after' };
@@ -53,10 +56,16 @@ export function predict(config, fate) {
     }
   }
 
+  /** `judged` is what strategies see; the caller of a translated answer gets a standard status (conventions, error rules). */
+  function answer(end, path, count) {
+    return { status: end.translated && end.status === 529 ? 503 : end.status, judged: end.status, error: end.error, path, count };
+  }
+
   /** `status` is what the rules see and the caller gets, `seen` what the span says. */
   function outcome(end, timeout) {
     if (end.reset || end.refused) return { status: 503, seen: null, error: 'connect' };
     if (end.hangs) return timeout ? { status: 408, seen: null, error: 'timeout' } : { status: 503, seen: null, error: 'connect' };
+    if (end.cut) return { status: 200, seen: 200, error: 'stream_truncated' };
     return { status: end.status, seen: end.status, error: end.status >= 400 ? 'http_status' : null, retryAfterMs: end.retryAfterMs };
   }
 }

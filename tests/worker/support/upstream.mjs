@@ -11,8 +11,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
  * One answer: `delay` ms of silence, a head, then `pieces` with `gap` ms between them, then an ending:
  * `end` (a clean one), `reset` (the socket is destroyed) or `stall` (nothing more, ever).
  * `head: false` means there is no head either: with `stall` it never answers, with `reset` it hangs up.
+ * `whole: false` is for the log: these pieces, cleanly ended, are not a whole answer.
  */
-const ANSWER = { delay: 0, head: true, status: 200, headers: {}, pieces: [], gap: 0, ending: 'end' };
+const ANSWER = { delay: 0, head: true, status: 200, headers: {}, pieces: [], gap: 0, ending: 'end', whole: true };
 
 export const bytes = (pieces, options = {}) => ({ ...ANSWER, ...options, pieces: [pieces].flat().map(piece => Buffer.from(piece)) });
 export const json = (body, options = {}) =>
@@ -41,6 +42,8 @@ export async function startUpstream() {
       body: Buffer.alloc(0),
       /** What the client was shown: a status, `reset`, or `none` when it left before any head. */
       outcome: 'none',
+      /** Whether the client was sent a whole answer. */
+      whole: false,
       /** When each piece was handed to the socket. */
       sentAt: [],
       finishedAt: null,
@@ -113,6 +116,7 @@ async function play(answer, entry, request, response, left) {
     // A plain close, not a TCP reset: a reset would take back what the other side has not read yet.
     return hangUp(entry, request, entry.outcome, () => request.socket.end(() => request.socket.destroy()));
   }
+  entry.whole = answer.whole;
   response.end(() => (entry.finishedAt = Date.now()));
 }
 
@@ -156,5 +160,26 @@ export function chatEvents(text = 'one two three', { model = 'gpt-4o-mini-2024-0
     delta({}, 'stop'),
     ...(usage ? [chunk([], { usage })] : []),
     ...(done ? ['data: [DONE]\n\n'] : []),
+  ];
+}
+
+// ---- what Anthropic would say -------------------------------------------------------------------------------------------
+
+export function message(text = 'pong', { model = 'claude-sonnet-4-5', usage = { input_tokens: 9, output_tokens: 6 }, id = 'msg_1' } = {}) {
+  return { id, type: 'message', role: 'assistant', model, content: [{ type: 'text', text }], stop_reason: 'end_turn', stop_sequence: null, usage };
+}
+
+export const event = data => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`;
+
+/** The same message as a stream: start, one delta a word, stop reason, terminator. */
+export function messageEvents(text = 'one two three', { done = true, ...options } = {}) {
+  const { usage, ...start } = message('', options);
+  return [
+    event({ type: 'message_start', message: { ...start, content: [], stop_reason: null, usage: { ...usage, output_tokens: 1 } } }),
+    event({ type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } }),
+    ...text.split(/(?<= )/).map(word => event({ type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text: word } })),
+    event({ type: 'content_block_stop', index: 0 }),
+    event({ type: 'message_delta', delta: { stop_reason: 'end_turn', stop_sequence: null }, usage: { output_tokens: usage.output_tokens } }),
+    ...(done ? [event({ type: 'message_stop' })] : []),
   ];
 }
