@@ -50,7 +50,7 @@ function fallen() {
 /** Method, URL and all headers as one text of lines: one crossing instead of one a header. */
 export function requestHead(request) {
   let text = request.method + "\n" + request.url + "\n";
-  for (const [name, value] of request.headers) text += name + "\n" + value + "\n";
+  request.headers.forEach((value, name) => { text += name + "\n" + value + "\n"; }); // half the cost of an iterator
   return text;
 }
 
@@ -122,14 +122,14 @@ export async function exchange(url, method, flat, body, timeout, signal, script)
     result.status = response.status;
     result.at = Date.now();
     let isEvents = false;
-    for (const [name, value] of response.headers) {
+    response.headers.forEach((value, name) => {
       if (LOOKED_AT.has(name)) {
         result.head += name + "\n" + value + "\n";
         if (name === "content-type") isEvents = value.startsWith("text/event-stream");
       }
       if (name === "set-cookie") (result.cookies ??= []).push(value);
       else if (!NOT_FORWARDED.has(name) && !name.startsWith("x-portkey-")) result.forwarded[name] = value;
-    }
+    });
     if (isEvents && response.ok && response.body) result.stream = response.body;
     else result.buffer = await response.arrayBuffer();
   } catch (error) {

@@ -18,7 +18,11 @@ pub struct Credentials(Vec<Secret>);
 impl Credentials {
     /// Adds one; too short a one is left out, it would mask half of the text.
     pub fn add(&mut self, secret: Option<&Secret>) {
-        self.0.extend(secret.filter(|secret| secret.expose().len() >= MIN_SECRET).cloned());
+        let Some(secret) = secret.filter(|secret| secret.expose().len() >= MIN_SECRET) else { return };
+        self.0.push(secret.clone());
+        if secret.expose().contains('/') {
+            self.0.extend(Secret::new(secret.expose().replace('/', r"\/"))); // as some JSON writers put it
+        }
     }
 
     /// Masks every credential in `text`, in place.

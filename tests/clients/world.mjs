@@ -37,18 +37,17 @@ const world = {
   openaiHost: OPENAI_HOST,
 };
 
-let running;
-const leave = async status => {
-  running?.kill();
-  await Promise.all([gateway.stop(), deployed.stop(), upstream.stop(), control.close()]);
-  process.exit(status);
-};
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => leave(130));
+let running, stopped = false;
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+  process.on(signal, () => {
+    stopped = true;
+    running?.kill();
+  });
 
 const wanted = process.argv.slice(2);
 const failed = [];
 for (const [name, [command, args]] of Object.entries(SUITES)) {
-  if (wanted.length && !wanted.includes(name)) continue;
+  if (stopped || (wanted.length && !wanted.includes(name))) continue;
   console.log(`\n# ${name}`);
   running = spawn(command, args, { cwd: here, stdio: 'inherit', timeout: PATIENCE, env: { ...process.env, SPANGATE_WORLD: JSON.stringify(world) } });
   const [status] = await once(running, 'exit');
@@ -57,7 +56,8 @@ for (const [name, [command, args]] of Object.entries(SUITES)) {
 const said = [...gateway.console, ...deployed.console].filter(line => !line.startsWith('stack:'));
 if (failed.length) for (const line of said.slice(-20)) console.log(`worker: ${line}`);
 console.log(failed.length ? `\n# failed: ${failed.join(', ')}` : '\n# clients: all suites passed');
-await leave(failed.length ? 1 : 0);
+await Promise.all([gateway.stop(), deployed.stop(), upstream.stop(), control.close()]);
+process.exit(failed.length || stopped ? 1 : 0);
 
 /** What `deployed` sends to OpenAI arrives at our upstream under the host's name. */
 async function toUpstream(request) {

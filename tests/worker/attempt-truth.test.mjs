@@ -94,11 +94,11 @@ function seen(entry, last) {
   return { status: entry.outcome, error: entry.outcome >= 400 ? 'http_status' : null };
 }
 
-/** Costs add up: the trace's over what is known; the call's is unknown when an answer that may have cost something is. */
+/** Costs add up: the trace's over what is known; the call's is unknown when that of a 2xx answer is: no other costs anything. */
 function costs(trace) {
   const all = attempts(trace);
   const sum = all.reduce((total, span) => total + (span.cost_usd ?? 0), 0);
-  const unknown = all.some(span => span.status === 'ok' && span.cost_usd === null);
+  const unknown = all.some(span => span.status_code < 300 && span.cost_usd === null);
   const near = cost => Math.abs(sum - (cost ?? 0)) < 1e-12;
   return near(trace.cost_usd) && trace.cost_complete === !unknown && (unknown ? request(trace).cost_usd === null : near(request(trace).cost_usd));
 }

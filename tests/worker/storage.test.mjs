@@ -25,13 +25,10 @@ async function captured(count) {
   return gateway.faults.messages.slice(before);
 }
 
-test('the account adds up: accepted is stored, pending, dead-lettered or dropped', async () => {
+test('the account counts what was stored; what it cannot know yet is null', async () => {
   await gateway.chat(to(upstream, 'ok'));
   await gateway.chat({ 'x-portkey-provider': 'nope' });
-  const account = await gateway.rest();
-  assert.deepEqual(Object.keys(account).sort(), ['accepted', 'dead_lettered', 'dropped', 'pending', 'stored']);
-  assert.equal(account.stored, 2);
-  assert.equal(account.accepted, sum(account), JSON.stringify(account));
+  assert.deepEqual(await gateway.rest(), { accepted: null, stored: 2, pending: null, dead_lettered: 0, dropped: { queue_refused: 0 } });
 });
 
 describe('the queue', () => {
