@@ -31,7 +31,7 @@ export async function drive(id, promise) {
       promise = enter(id, value, failed);
     } catch (error) {
       shut.add(enter);
-      console.error("spangate: the wasm instance failed", error);
+      reportError(error); // the shim of worker-build hears it, and makes a new instance for the next request
       return fallen();
     }
     if (Array.isArray(promise)) return promise[0];

@@ -25,9 +25,16 @@ pub fn fetch(request: web_sys::Request, env: JsValue, ctx: JsValue) -> JsValue {
     let settings = settings(&env);
     let head = head(&bridge::request_head(&request));
     #[cfg(feature = "test-faults")]
-    assert!(head.headers.get("x-spangate-test-panic").is_none(), "a panic that a test asked for");
+    assert!(head.headers.get("x-spangate-test-panic") != Some("now"), "a panic that a test asked for");
+    #[cfg(feature = "test-faults")]
+    let later = head.headers.get("x-spangate-test-panic") == Some("later");
     let edge = Edge::of_request(env, ctx, request);
-    driver::start(async move { respond(gateway::handle(&edge, &settings, head).await).into() })
+    driver::start(async move {
+        let reply = gateway::handle(&edge, &settings, head).await;
+        #[cfg(feature = "test-faults")]
+        assert!(!later, "a panic that a test asked for");
+        respond(reply).into()
+    })
 }
 
 /// Stores a delivery of the log queue, or keeps one of the dead-letter queue.

@@ -21,6 +21,16 @@ test('the next request is served', async () => {
   }
 });
 
+test('a panic after the upstream has answered fails its own call, and what waits beside it, in words', { timeout: 60_000 }, async () => {
+  upstream.on('ok', json(chat()));
+  upstream.on('beside', json(chat(), { delay: 600 }));
+  const beside = gateway.chat(to(upstream, 'beside'));
+  await sleep(200);
+  const late = await gateway.chat(to(upstream, 'ok', { 'x-spangate-test-panic': 'later' }));
+  for (const response of [late, await beside]) assert.deepEqual([response.status, response.json().error.code], [500, 'internal_error']);
+  assert.equal((await gateway.chat(to(upstream, 'ok'))).status, 200);
+});
+
 test('streams in flight arrive whole and are recorded exactly once each', { timeout: 60_000 }, async () => {
   const pieces = chatEvents('one two three four five six seven eight nine ten', { id: 'guarded' });
   upstream.on('flight', sse(pieces, { gap: 150 }));
