@@ -85,13 +85,26 @@ pub struct Answer<N> {
     pub translated: bool,
 }
 
+/// The head of an answer.
+#[derive(Debug)]
+pub struct AnswerHead<N> {
+    /// HTTP status.
+    pub status: u16,
+    /// The upstream's headers as far as they are looked at.
+    pub headers: Headers,
+    /// When they had arrived.
+    pub headers_at: UnixMillis,
+    /// The platform's answer.
+    pub native: N,
+}
+
 /// A stream that has begun.
 #[derive(Debug)]
 pub struct Streaming<N> {
     /// Its attempt.
     pub attempt: OpenAttempt,
     /// The answer's head, and the platform's stream.
-    pub received: Received<N>,
+    pub received: AnswerHead<N>,
     /// How the answer is translated; `None` when it passes untouched.
     pub translator: Option<ReplyTranslator>,
     /// The attempt's attributes so far.
@@ -149,10 +162,12 @@ pub async fn run<W: World>(
     let now = world.now();
     match sent {
         Err(error) => nothing(call, prepared, attempt, error, trace, now),
-        Ok(received) => match &received.body {
-            ReceivedBody::Stream => begin_stream(call, prepared, attempt, received),
-            ReceivedBody::Whole(_) => whole(call, target, prepared, attempt, received, trace, now),
-        },
+        Ok(Received { body: ReceivedBody::Stream, status, headers, headers_at, native }) => {
+            begin_stream(call, prepared, attempt, AnswerHead { status, headers, headers_at, native })
+        }
+        Ok(Received { body: ReceivedBody::Whole(bytes), status, headers, headers_at, native }) => {
+            whole(call, target, prepared, attempt, (AnswerHead { status, headers, headers_at, native }, bytes), trace, now)
+        }
     }
 }
 
@@ -179,7 +194,7 @@ fn nothing<N>(
     Tried { outcome: outcome.into(), ending: Ending::Nothing(error) }
 }
 
-fn begin_stream<N>(call: &Call<'_>, prepared: Prepared<'_>, attempt: OpenAttempt, received: Received<N>) -> Tried<N> {
+fn begin_stream<N>(call: &Call<'_>, prepared: Prepared<'_>, attempt: OpenAttempt, received: AnswerHead<N>) -> Tried<N> {
     let outcome = Outcome { kind: OutcomeKind::Status(received.status), retry_after: None };
     let request = upstream_request(call, &prepared);
     let Prepared { translator, attributes, model, .. } = prepared;
@@ -192,24 +207,23 @@ fn whole<N>(
     target: &Target,
     mut prepared: Prepared<'_>,
     attempt: OpenAttempt,
-    received: Received<N>,
+    (head, bytes): (AnswerHead<N>, Vec<u8>),
     trace: &mut CallTrace,
     now: UnixMillis,
 ) -> Tried<N> {
-    let Received { status, headers, headers_at, body, native } = received;
-    let ReceivedBody::Whole(bytes) = body else { unreachable!("the caller matched it") };
+    let AnswerHead { status, headers, headers_at, native } = head;
     let request = upstream_request(call, &prepared);
     let retry_after = retry::retry_after(&headers);
     let upstream_length = bytes.len() as u64;
-    let failed = status >= 400;
-    let kept = (call.keep_bodies && (failed || prepared.translator.is_some())).then(|| HttpMessage {
+    let is_json = headers.text("content-type").is_none_or(|kind| kind.contains("json"));
+    let is_cut = is_json && matches!(status, 200 | 201) && !bytes.trim_ascii_end().ends_with(b"}");
+    let kept = (call.keep_bodies && (status >= 400 || is_cut || prepared.translator.is_some())).then(|| HttpMessage {
         status: Some(status),
         headers: redact::response_headers(&headers, call.credentials),
         body: call.credentials.body(bytes.clone(), true),
         ..HttpMessage::default()
     });
-    let is_json = headers.text("content-type").is_none_or(|kind| kind.contains("json"));
-    let read = read_answer(&prepared, target, (status, is_json), bytes, now);
+    let read = if is_cut { Err(CUT.to_owned()) } else { read_answer(&prepared, target, status, bytes, now) };
     let observed = read.as_ref().map(|read| read.observed.clone()).unwrap_or_default();
     describe_answer(&mut prepared.attributes, &observed);
     let error = match &read {
@@ -252,13 +266,7 @@ struct Read {
 }
 
 /// Reads a whole answer; the error says why it is none.
-fn read_answer(
-    prepared: &Prepared<'_>,
-    target: &Target,
-    (status, is_json): (u16, bool),
-    bytes: Vec<u8>,
-    now: UnixMillis,
-) -> Result<Read, String> {
+fn read_answer(prepared: &Prepared<'_>, target: &Target, status: u16, bytes: Vec<u8>, now: UnixMillis) -> Result<Read, String> {
     if status >= 400 {
         let message = openai_error::error_message(&bytes).unwrap_or_else(|| format!("The upstream answered {status}."));
         let (status, body) = match &prepared.translator {
@@ -269,11 +277,10 @@ fn read_answer(
     }
     let (body, observed) = match &prepared.translator {
         Some(translator) => translator.answer(&bytes, now.0 / 1000, target.strict).map_err(|error| error.to_string())?,
-        None if !is_json || bytes.trim_ascii_end().ends_with(b"}") || !matches!(status, 200 | 201) => {
+        None => {
             let observed = observe::answer(&bytes);
             (bytes, observed)
         }
-        None => return Err("The upstream's answer says it is JSON, and ends in its middle.".to_owned()),
     };
     Ok(Read { status, body, observed, error: None })
 }
@@ -336,10 +343,14 @@ pub fn credential<'k>(call: &'k Call<'_>, target: &'k Target) -> Result<Option<C
     };
     let needed = target.custom_host.is_none() && target.provider.credential != Credential::Optional;
     match key {
-        None if needed => Err(GatewayError::MissingCredential(format!(
-            "No key for {} at {}: send one as 'Authorization: Bearer …', put api_key into the config, or set the secret {}.",
-            target.provider.name, target.path, target.provider.key_var
-        ))),
+        None if needed => {
+            let (name, path, secret) = (target.provider.name, &target.path, target.provider.key_var);
+            let bring = match &target.credential {
+                CredentialSource::Caller => "send one as 'Authorization: Bearer …'",
+                CredentialSource::ApiKey(_) | CredentialSource::Stored => "put api_key into the config there",
+            };
+            Err(GatewayError::MissingCredential(format!("No key for {name} at {path}: {bring}, or set the secret {secret}.")))
+        }
         key => Ok(key.map(Secret::expose).map(Cow::Borrowed)),
     }
 }
@@ -426,3 +437,5 @@ const OPTION_HEADERS: [(&str, &str); 4] = [
 
 /// The message of an attempt that its caller did not wait for.
 pub const CLIENT_LEFT: &str = "The caller closed the connection before the answer had come.";
+/// What a JSON answer is told that does not end as JSON does.
+const CUT: &str = "The upstream's answer says it is JSON, and ends in its middle.";

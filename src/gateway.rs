@@ -12,7 +12,7 @@ use crate::config::{self, Config, CredentialSource, Policy};
 use crate::consume::Store;
 use crate::deliver;
 use crate::dialect::openai_chat::{error as openai_error, peek};
-use crate::error::GatewayError;
+use crate::error::{GatewayError, Problem};
 use crate::headers::Headers;
 use crate::llm::operation::Operation;
 use crate::ports::{BodyError, ConnectionEnd, Passing, Rewrite, SendError, Watch, World};
@@ -191,6 +191,11 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
         own_host: headers.text("host").unwrap_or(""),
     };
     let config = config::headers::resolve(headers, &policy)?;
+    let worst = config.worst_case_attempts();
+    if worst > config::MAX_CALL_ATTEMPTS {
+        let message = format!("this config can cause {worst} attempts; at most {} are allowed", config::MAX_CALL_ATTEMPTS);
+        return Err(GatewayError::InvalidConfig(vec![Problem { path: String::new(), message }]));
+    }
     let too_large = GatewayError::BodyTooLarge(settings.max_body_bytes);
     let announced = headers.text("content-length").and_then(|length| length.parse::<u64>().ok());
     if announced.is_some_and(|length| length > settings.max_body_bytes) {

@@ -51,7 +51,8 @@ pub fn script(path: &str, body: &[u8], earlier: u32) -> Script {
     }
     match behaviour {
         Behaviour::FailFirst { status, calls } if earlier < calls => {
-            refusal(status, "mock_failure", &format!("Failure {} of {calls}, as the model name asks.", earlier + 1))
+            let of = if calls == u32::MAX { String::new() } else { format!(" of {calls}") };
+            refusal(status, "mock_failure", &format!("Failure {}{of}, as the model name asks.", earlier + 1))
         }
         Behaviour::RateLimitFirst { retry_after_seconds, calls } if earlier < calls => {
             let mut refused = refusal(429, "rate_limit_exceeded", "Too many requests, as the model name asks.");
@@ -90,7 +91,7 @@ fn whole(model: &str, request: &Value, behaviour: Behaviour) -> Script {
     if let Some(call) = tool_call(request, behaviour) {
         message = json!({"role": "assistant", "content": null, "tool_calls": [call]});
     }
-    let finish = finish_reason(behaviour);
+    let finish = finish_reason(request, behaviour);
     let mut answer = json_answer(json!({
         "id": ANSWER_ID, "object": "chat.completion", "created": CREATED, "model": model,
         "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": finish}],
@@ -122,7 +123,7 @@ fn stream(model: &str, request: &Value, behaviour: Behaviour) -> Script {
         }
         None => chunks.extend(reply_text(request).split_inclusive(' ').map(|word| delta(json!({"content": word}), Value::Null))),
     }
-    chunks.push(delta(json!({}), finish_reason(behaviour).into()));
+    chunks.push(delta(json!({}), finish_reason(request, behaviour).into()));
     if request["stream_options"]["include_usage"].as_bool() == Some(true) {
         chunks.push(chunk(json!([]), usage(request)));
     }
@@ -179,8 +180,8 @@ fn tokens(text: &str) -> usize {
     text.len().div_ceil(4).max(1)
 }
 
-fn finish_reason(behaviour: Behaviour) -> &'static str {
-    if behaviour == Behaviour::Tools { "tool_calls" } else { "stop" }
+fn finish_reason(request: &Value, behaviour: Behaviour) -> &'static str {
+    if tool_call(request, behaviour).is_some() { "tool_calls" } else { "stop" }
 }
 
 fn first_byte(behaviour: Behaviour) -> Millis {

@@ -50,7 +50,8 @@ pub async fn one(id: &str, query: &str, workspace: &Workspace, db: &impl Db) -> 
         sums.extend(open.map(|row| (row.call_id, Totals::UNKNOWN)));
     }
     let spans = rows.iter().map(|row| SpanView::whole(row, &sums)).collect();
-    ok(&TraceView { summary: SummaryView::of(id, summary), spans, feedback: [] })
+    let summary = SummaryView { feedback: None, ..SummaryView::of(id, summary) };
+    ok(&TraceView { summary, spans, feedback: [] })
 }
 
 /// The summaries of some traces, by id; traces without spans have none.
@@ -262,7 +263,9 @@ struct SummaryView<'a> {
     cost_complete: bool,
     rescued: bool,
     metadata: &'a BTreeMap<String, String>,
-    feedback: FeedbackView,
+    /// Left out of a whole trace, which lists its feedback under the same name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feedback: Option<FeedbackView>,
 }
 
 /// There is no feedback yet.
@@ -293,7 +296,7 @@ impl<'a> SummaryView<'a> {
             cost_complete: summary.totals.complete,
             rescued: summary.rescued,
             metadata: &summary.metadata,
-            feedback: FeedbackView { count: 0, weighted_average: None },
+            feedback: Some(FeedbackView { count: 0, weighted_average: None }),
         }
     }
 }

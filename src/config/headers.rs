@@ -136,7 +136,10 @@ fn find(name: &str, policy: &Policy) -> Result<&'static Provider, GatewayError> 
     if name.starts_with('@') {
         return Err(GatewayError::Unsupported(format!("x-portkey-provider '{name}' (saved providers)")));
     }
-    parse::known_provider(name, policy).ok_or_else(|| GatewayError::InvalidProvider(name.to_owned()))
+    parse::known_provider(name, policy).ok_or_else(|| match crate::provider::retired(name) {
+        Some(why) => GatewayError::InvalidProvider(format!("{name} ({why})")),
+        None => GatewayError::InvalidProvider(name.to_owned()),
+    })
 }
 
 /// `proxy openai` names openai, `proxy` alone means it; anything else is not this header's grammar and says nothing.

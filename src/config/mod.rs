@@ -277,6 +277,10 @@ const NEVER_FORWARDED: [&str; 6] = ["authorization", "connection", "content-leng
 /// Extra tries at one target: more waits longer than a caller does (31 s of back-off already), and the peer stops here too.
 pub const MAX_ATTEMPTS: u32 = 5;
 
+/// Attempts that one call may cause at worst: more than the platform allows subrequests on its free plan, and nobody waits
+/// for them.
+pub const MAX_CALL_ATTEMPTS: u32 = 50;
+
 /// Levels of nested strategies: real ones have two or three, and each is a frame of recursion.
 pub const MAX_DEPTH: usize = 16;
 

@@ -226,7 +226,8 @@ impl Reading<'_> {
         }
         let known = known_provider(name, self.context.policy);
         if known.is_none() {
-            object.mistake("provider", format!("'{name}' is not a known provider"));
+            let why = provider::retired(name).map_or(String::new(), |why| format!(": {why}"));
+            object.mistake("provider", format!("'{name}' is not a known provider{why}"));
         }
         known
     }

@@ -15,7 +15,7 @@ export function install(enter) {
   door = enter;
 }
 
-/** Runs the Rust future `id` to its end: it is told what each promise gave, and answers with the next, or `[value]`. */
+/** Runs the Rust future `id` to its end: it is told what each promise gave, and answers with the next, `[value]`, or null when it is gone. */
 export async function drive(id, promise) {
   const enter = door;
   for (;;) {
@@ -34,6 +34,7 @@ export async function drive(id, promise) {
       reportError(error); // the shim of worker-build hears it, and makes a new instance for the next request
       return fallen();
     }
+    if (promise === null) return fallen();
     if (Array.isArray(promise)) return promise[0];
   }
 }
@@ -213,6 +214,7 @@ class Passing {
     this.started = Date.now();
     this.recorded = false;
     this.closed = null;
+    this.door = door;
     this.reader = upstream.stream.getReader();
     this.passed = this.run().then(() => { this.ended = Date.now(); });
     ctx.waitUntil(this.passed.then(() => this.watchRust()));
@@ -237,10 +239,12 @@ class Passing {
         this.keep(read.value);
         let out = read.value;
         if (this.push) {
+          // Rust is gone, or another instance has taken its place: the guard speaks for it.
+          if (this.door !== door || shut.has(door)) return this.stop(RESET);
           try {
             out = this.push(out);
           } catch {
-            return this.stop(RESET); // Rust is gone; the guard speaks for it
+            return this.stop(RESET);
           }
         }
         try {
@@ -342,7 +346,8 @@ let refused = null;
 
 /** Who takes the records that the queue refuses: called with the messages, returns a promise. Set once an instance. */
 export function onRefused(handler) {
-  refused = handler;
+  const mine = door;
+  refused = (messages, reason) => (mine === door ? handler(messages, reason) : console.error("spangate: records lost with their instance", reason));
 }
 
 /**

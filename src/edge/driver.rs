@@ -85,13 +85,14 @@ fn step(running: &mut Running) -> Step {
     }
 }
 
-/// Polls future `id` with what its promise gave: the next promise, or the end as `[value]`.
+/// Polls future `id` with what its promise gave: the next promise, the end as `[value]`, or null for a future that fell with
+/// an earlier instance.
 fn resume(id: u32, value: JsValue, failed: bool) -> JsValue {
     let taken = STATE.with_borrow_mut(|state| {
         state.given = Some(if failed { Err(value) } else { Ok(value) });
         state.running.remove(&id)
     });
-    let Some(mut running) = taken else { return js_sys::Array::of1(&JsValue::UNDEFINED).into() };
+    let Some(mut running) = taken else { return JsValue::NULL };
     match step(&mut running) {
         Step::Done(value) => js_sys::Array::of1(&value).into(),
         Step::Waits(promise) => {
@@ -102,7 +103,7 @@ fn resume(id: u32, value: JsValue, failed: bool) -> JsValue {
 }
 
 /// Shows this instance's door to JavaScript, once.
-fn install() {
+pub fn install() {
     thread_local! {
         static INSTALLED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     }

@@ -92,6 +92,7 @@ fn settings(env: &JsValue) -> Rc<Settings> {
     SETTINGS.with_borrow_mut(|known| {
         known
             .get_or_insert_with(|| {
+                driver::install();
                 take_refused(env);
                 let bindings = bridge::text_bindings(env);
                 let lines: Vec<(&str, String)> = Headers::from_flat(bindings.clone())

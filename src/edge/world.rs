@@ -277,7 +277,7 @@ const POOL_BYTES: usize = 4096;
 
 /// What the provider inside the Worker answers, as the JSON that `bridge.js` plays; `None` for every other host.
 fn mock_script(request: &Outgoing<'_>) -> Option<String> {
-    let path = request.url.strip_prefix("mock://")?;
+    let path = request.url.strip_prefix("mock://spangate")?;
     let script = mock::script(path, request.body, earlier_calls(request));
     let headers: serde_json::Map<_, _> = script.headers.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let played = serde_json::json!({
