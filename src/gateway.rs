@@ -87,7 +87,10 @@ pub async fn handle<W: World>(world: &W, settings: &Rc<Settings>, head: Head) ->
         Endpoint::Preflight => preflight(&head.headers),
         Endpoint::Call(operation, route) => match authenticated() {
             Ok(caller) => call(world, settings, head, caller, (operation, route)).await,
-            Err(error) => refusal(&error),
+            Err(error) => {
+                drain(world, &head.headers).await;
+                refusal(&error)
+            }
         },
         Endpoint::Read(route) => match authenticated() {
             Ok(caller) => read(world, &route, &head.query, &caller).await,
@@ -148,7 +151,12 @@ async fn call<W: World>(
     session.trace.attributes.set_some("user_agent.original", agent);
     let config = match admit(world, settings, &mut session).await {
         Ok(config) => config,
-        Err(error) => return session.refuse(world, &error, None),
+        Err(error) => {
+            if session.body.is_empty() {
+                drain(world, &session.head.headers).await;
+            }
+            return session.refuse(world, &error, None);
+        }
     };
     for target in &config.targets {
         if let CredentialSource::ApiKey(key) = &target.credential {
@@ -214,6 +222,15 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
         session.trace.context.with_user(user);
     }
     Ok(config)
+}
+
+/// Takes a small body that nobody will look at: a connection with an unread body is closed, and the client that meant to
+/// use it again sees that as an error of its next request.
+async fn drain<W: World>(world: &W, headers: &Headers) {
+    let announced = headers.text("content-length").and_then(|length| length.parse::<u64>().ok());
+    if announced.is_some_and(|length| length <= DRAINED) {
+        let _ = world.read_body(DRAINED).await; // whatever it is
+    }
 }
 
 /// The last attempt of a call.
@@ -591,6 +608,8 @@ fn preflight<N>(headers: &Headers) -> Reply<N> {
 }
 
 const JSON: &str = "application/json";
+/// Bytes of a refused request that are read for the sake of its connection.
+const DRAINED: u64 = 64 << 10;
 const EXPOSED: &str = "x-portkey-trace-id, x-portkey-request-id, x-portkey-retry-attempt-count, x-portkey-cache-status, x-portkey-last-used-option-index, x-portkey-provider";
 /// Bytes of a request body that the guard of a stream carries: it must fit a message beside the stream's own text.
 const GUARD_BODY_LIMIT: usize = 20_000;

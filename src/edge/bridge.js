@@ -221,13 +221,15 @@ class Passing {
   }
 
   async run() {
-    let last = Date.now();
-    const watchdog = setInterval(() => { if (Date.now() - last > this.idle) this.stop(STALLED); }, Math.max(this.idle / 4, 10));
+    // Since when the upstream is waited for; 0 while it is the caller who is slow.
+    let since = 0;
+    const watchdog = setInterval(() => { if (since && Date.now() - since > this.idle) this.stop(STALLED); }, Math.max(this.idle / 4, 10));
     const gone = () => this.stop(GONE);
     this.signal.addEventListener("abort", gone);
     try {
       for (;;) {
         let read;
+        since = Date.now();
         try {
           read = await this.reader.read();
         } catch {
@@ -235,7 +237,7 @@ class Passing {
           return;
         }
         if (read.done) return;
-        last = Date.now();
+        since = 0;
         this.keep(read.value);
         let out = read.value;
         if (this.push) {

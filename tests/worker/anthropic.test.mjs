@@ -7,7 +7,7 @@ import { events } from './support/client.mjs';
 import { chat, event, json, message, messageEvents, sse, startUpstream } from './support/upstream.mjs';
 
 const upstream = await startUpstream();
-const gateway = await startGateway({ vars: { STREAM_IDLE_TIMEOUT_MS: '1500' } });
+const gateway = await startGateway({ vars: { STREAM_IDLE_TIMEOUT_MS: '4000' } });
 after(() => Promise.all([gateway.stop(), upstream.stop()]));
 
 const vectors = new URL('../vectors/anthropic/', import.meta.url);

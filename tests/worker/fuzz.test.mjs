@@ -11,7 +11,7 @@ const SEED = Number(process.env.FUZZ_SEED ?? 1);
 const CASES = Number(process.env.FUZZ_CASES ?? 600);
 const AT_ONCE = 30;
 const upstream = await startUpstream();
-const gateway = await startGateway({ batchSeconds: 1, vars: { STREAM_IDLE_TIMEOUT_MS: '2000' } });
+const gateway = await startGateway({ batchSeconds: 1, vars: { STREAM_IDLE_TIMEOUT_MS: '4000' } });
 after(() => Promise.all([gateway.stop(), upstream.stop()]));
 
 const WHOLE_CONFIG = {

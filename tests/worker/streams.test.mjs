@@ -5,7 +5,7 @@ import { attempts, config, QUESTION, request, startGateway, target, to } from '.
 import { events } from './support/client.mjs';
 import { chatEvents, json, reset, sse, startUpstream, status } from './support/upstream.mjs';
 
-const IDLE = 1500;
+const IDLE = 4000;
 const upstream = await startUpstream();
 const gateway = await startGateway({ vars: { STREAM_IDLE_TIMEOUT_MS: String(IDLE) } });
 after(() => Promise.all([gateway.stop(), upstream.stop()]));
