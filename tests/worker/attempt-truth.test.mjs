@@ -99,7 +99,7 @@ function seen(entry, last) {
 function costs(trace) {
   const all = attempts(trace);
   const sum = all.reduce((total, span) => total + (span.cost_usd ?? 0), 0);
-  const unknown = all.some(span => span.status_code < 300 && span.cost_usd === null);
+  const unknown = all.some(span => span.status_code !== null && span.status_code < 300 && span.cost_usd === null);
   const near = cost => Math.abs(sum - (cost ?? 0)) < 1e-12;
   return near(trace.cost_usd) && trace.cost_complete === !unknown && (unknown ? request(trace).cost_usd === null : near(request(trace).cost_usd));
 }
