@@ -95,7 +95,7 @@ export async function startGateway({ vars = {}, faults = false, batchSeconds = 0
       let before = '';
       let still = 0;
       return eventually(async () => {
-        await sleep(250);
+        await sleep(250 + batchSeconds * 700);
         const account = await gateway.accounting();
         const now = JSON.stringify([account, await gateway.counts()]);
         still = now === before && !account.pending ? still + 1 : 0;
