@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// Stamps an opaque text id as a type of its own.
+/// Stamps an opaque text id as a type of its own. The default, no text, is no id: a record on its way may leave one out.
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(String);
 
@@ -40,11 +40,11 @@ macro_rules! text_id {
     };
 }
 
-/// Stamps a fixed-length binary id whose text form is lower-case hex.
+/// Stamps a fixed-length binary id whose text form is lower-case hex. The default, all zero, is no id, as above.
 macro_rules! hex_id {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub [u8; $len]);
 
         impl $name {
@@ -66,6 +66,11 @@ macro_rules! hex_id {
                 let mut out = [0; $len];
                 rng.fill(&mut out);
                 $name::nonzero(out)
+            }
+
+            /// Appends the text form.
+            pub fn push_hex(&self, out: &mut String) {
+                out.push_str(hex(&self.0, &mut [0; 2 * $len]));
             }
 
             fn nonzero(mut bytes: [u8; $len]) -> $name {
