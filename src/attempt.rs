@@ -289,7 +289,7 @@ fn read_answer(prepared: &Prepared<'_>, target: &Target, status: u16, bytes: Vec
 pub fn describe_answer(attributes: &mut Attributes, observed: &Observed) {
     attributes.set_some("gen_ai.response.id", observed.response_id.as_deref());
     if !observed.finish_reasons.is_empty() {
-        attributes.set("gen_ai.response.finish_reasons", observed.finish_reasons.clone());
+        attributes.set("gen_ai.response.finish_reasons", &observed.finish_reasons);
     }
 }
 

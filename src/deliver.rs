@@ -10,43 +10,43 @@ use crate::trace::message::{Body, CallRecord, RECORD_VERSION};
 /// Sends `record` off. Returns at once.
 pub fn deliver<W: World>(world: &W, mut record: CallRecord) {
     record.lost_before = world.take_lost();
-    let text = serialise(&record);
+    let text = record.to_json();
     if text.len() <= RECORD_LIMIT {
         return world.commit(text);
     }
     let after = world.clone();
     world.defer(async move {
         let record = slim(record, &after.objects(), after.now()).await;
-        after.commit(serialise(&record));
+        after.commit(record.to_json());
     });
 }
 
 /// The beginning of a guard record, up to where `bridge.js` adds what it has seen.
 pub fn guard_text(record: &CallRecord) -> String {
     let attempt = record.spans.last().map_or(record.call_id, |span| span.record_id);
-    format!(r#"{{"v":{RECORD_VERSION},"guard":{{"record":{},"attempt_record_id":"{attempt}""#, serialise(record))
+    format!(r#"{{"v":{RECORD_VERSION},"guard":{{"record":{},"attempt_record_id":"{attempt}""#, record.to_json())
 }
 
 /// Makes a record fit: the largest body first, until it does.
 async fn slim(mut record: CallRecord, objects: &impl Objects, now: UnixMillis) -> CallRecord {
-    let mut excess = serialise(&record).len().saturating_sub(RECORD_LIMIT);
+    let mut excess = record.to_json().len().saturating_sub(RECORD_LIMIT);
     while excess > 0 {
         let call_id = record.call_id;
-        let Some((index, body)) = bodies(&mut record).enumerate().max_by_key(|(_, body)| kept_bytes(body)) else { break };
-        let before = kept_bytes(body);
+        let Some((index, body)) = bodies(&mut record).enumerate().max_by_key(|(_, body)| body.kept_bytes()) else { break };
+        let before = body.kept_bytes();
         if before <= SMALLEST_MOVED {
             break;
         }
         let key = format!("bodies/{}/{call_id}-{index}", now.rfc3339().get(..10).unwrap_or_default().replace('-', "/"));
         *body = moved(std::mem::take(body), objects, key).await;
-        excess = excess.saturating_sub(before.saturating_sub(kept_bytes(body)));
+        excess = excess.saturating_sub(before.saturating_sub(body.kept_bytes()));
     }
     record
 }
 
 async fn moved(body: Body, objects: &impl Objects, key: String) -> Body {
     let (text, json) = match body {
-        Body::Json(raw) => (String::from(Box::<str>::from(raw)), true),
+        Body::Json(raw) => (String::from(raw), true),
         Body::Text(text) => (text, false),
         other => return other,
     };
@@ -65,19 +65,6 @@ fn bodies(record: &mut CallRecord) -> impl Iterator<Item = &mut Body> {
         .flat_map(|exchange| [exchange.request.as_mut(), exchange.response.as_mut()])
         .flatten()
         .map(|message| &mut message.body)
-}
-
-fn kept_bytes(body: &Body) -> usize {
-    match body {
-        Body::Json(raw) => raw.get().len(),
-        Body::Text(text) => text.len(),
-        Body::Truncated { head, .. } => head.len(),
-        Body::None | Body::Object { .. } => 0,
-    }
-}
-
-fn serialise(record: &CallRecord) -> String {
-    serde_json::to_string(record).expect("a record has text keys and no failing serialiser")
 }
 
 /// Bytes of a record's JSON that fit a message of 128,000 with its framing (cloudflare facts §1.2).

@@ -6,19 +6,37 @@
 /// The headers of one message, in order. Names are lower case, as the Fetch standard gives them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
+    /// An even number of lines, each with its line feed.
     text: String,
+    /// Where each line ends: a look-up then compares names, and does not search the text for line feeds again (a call makes
+    /// fifteen look-ups; searching was a tenth of its instructions).
+    ends: Vec<u32>,
 }
 
 impl Headers {
     /// From the flat form described above.
-    pub fn from_flat(text: String) -> Headers {
-        Headers { text }
+    pub fn from_flat(mut text: String) -> Headers {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        let mut ends: Vec<u32> = Vec::with_capacity(TYPICAL_LINES);
+        ends.extend(text.bytes().zip(0..).filter(|(byte, _)| *byte == b'\n').map(|(_, at): (u8, u32)| at));
+        if ends.len() % 2 == 1 {
+            ends.push(text.len() as u32);
+            text.push('\n');
+        }
+        Headers { text, ends }
     }
 
     /// Every header in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut lines = self.text.split_terminator('\n');
-        std::iter::from_fn(move || Some((lines.next()?, lines.next().unwrap_or(""))))
+        let mut start = 0;
+        let mut line = move |end: &u32| {
+            let line = self.text.get(start..*end as usize).unwrap_or_default();
+            start = *end as usize + 1;
+            line
+        };
+        self.ends.as_chunks::<2>().0.iter().map(move |[name, value]| (line(name), line(value)))
     }
 
     /// The value of `name` (lower case); `None` when absent. Repeated headers arrive joined by `, `.
@@ -33,8 +51,13 @@ impl Headers {
 
     /// Appends one header; `name` must be lower case and neither part may hold a line feed (they are dropped).
     pub fn push(&mut self, name: &str, value: &str) {
+        self.text.reserve(name.len() + value.len() + 2);
         for part in [name, value] {
-            self.text.extend(part.chars().filter(|c| !matches!(c, '\n' | '\r')));
+            match part.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
+                false => self.text.push_str(part),
+                true => self.text.extend(part.chars().filter(|c| !matches!(c, '\n' | '\r'))),
+            }
+            self.ends.push(self.text.len() as u32);
             self.text.push('\n');
         }
     }
@@ -55,6 +78,8 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Headers {
     }
 }
 
+const TYPICAL_LINES: usize = 40;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +91,16 @@ mod tests {
         assert_eq!(headers.get("b"), Some(""));
         assert_eq!(headers.text("b"), None);
         assert_eq!(headers.text("c"), Some("x"));
+    }
+
+    #[test]
+    fn an_unfinished_text_is_finished() {
+        for (text, expected) in [("", ""), ("a", "a\n\n"), ("a\n", "a\n\n"), ("a\n1", "a\n1\n"), ("a\n1\nb\n", "a\n1\nb\n\n")] {
+            let mut headers = Headers::from_flat(text.into());
+            assert_eq!(headers.as_flat(), expected);
+            headers.push("é", "ü");
+            assert_eq!(headers.get("é"), Some("ü"), "{text:?}");
+        }
     }
 
     #[test]

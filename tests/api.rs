@@ -15,6 +15,7 @@ use spangate::store::search::{self, LogPage, Range, TracePage};
 use spangate::time::UnixMillis;
 use spangate::trace::message::{Body, CallRecord};
 use spangate::trace::span::{Kind, Status};
+use spangate::wire::json::JsonText;
 use std::collections::BTreeSet;
 use support::calls::{Maker, T0, deliver, exchange, message, stored, workspace};
 use support::{Fault, TestDb, TestObjects, block_on};
@@ -175,6 +176,7 @@ fn a_trace_without_end_has_true_sums_and_a_bounded_answer() {
     let (db, mut maker) = (TestDb::new(), Maker::new(6));
     let mut calls: Vec<CallRecord> = (0..2_200).map(|n| maker.call("endless", T0 + n, &[200])).collect();
     let note = serde_json::value::RawValue::from_string(format!("{{\"note\":\"{}\"}}", "x".repeat(15_000))).unwrap();
+    let note = JsonText::from(note);
     calls.iter_mut().for_each(|call| call.spans[1].attributes = Some(note.clone()));
     calls.push(maker.call("other", T0 + 9_000, &[200]));
     stored(&calls, &db);
@@ -286,7 +288,7 @@ fn logs_filter_by_trace_span_and_kind() {
 fn a_log_has_what_was_said_wherever_it_is_kept() {
     let (db, objects, mut maker) = (TestDb::new(), TestObjects::default(), Maker::new(11));
     let large = format!("{}\u{0}\"é", "é".repeat(INLINE_BYTES));
-    let raw = |text: &str| Body::Json(serde_json::value::RawValue::from_string(text.into()).unwrap());
+    let raw = |text: &str| Body::Json(serde_json::value::RawValue::from_string(text.into()).unwrap().into());
     objects.stored.borrow_mut().insert("big/1".into(), br#"{"from": "the producer"}"#.to_vec());
     let deep = "[".repeat(3_000) + &"]".repeat(3_000);
     for (body, expected) in [

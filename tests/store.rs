@@ -86,7 +86,7 @@ fn one_poison_message_leaves_the_others_alone() {
     let mut deep = maker.call("deep", T0, &[200]);
     // Deeper than SQLite's JSON goes: an error that names no record, for the whole transaction.
     let nest = "[".repeat(2_000) + &"]".repeat(2_000);
-    deep.spans[1].attributes = Some(RawValue::from_string(format!("{{\"a\":{nest}}}")).unwrap());
+    deep.spans[1].attributes = Some(RawValue::from_string(format!("{{\"a\":{nest}}}")).unwrap().into());
     let unknown_version = r#"[{"v":9,"call_id":"x"}]"#;
     let unnamed = CallRecord { call_id: RecordId([7; 16]), ..maker.call("unnamed", T0, &[200]) };
     let messages = [

@@ -11,9 +11,9 @@ use crate::store::row::{self, LogRow, Placement, Row};
 use crate::store::search::{self, LogPage, Range};
 use crate::trace::message::{Body, Exchange, HttpMessage};
 use crate::trace::span::Kind;
+use crate::wire::json::JsonText;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// `GET /v1/logs`
@@ -107,7 +107,7 @@ struct Message {
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     headers: HeaderMap,
-    body: Box<RawValue>,
+    body: JsonText,
 }
 
 /// Headers as a JSON object, in their order.
@@ -146,11 +146,12 @@ impl<D: Db, O: Objects> Store<'_, D, O> {
         Ok(Some(Message { method, url, status, headers: HeaderMap(headers), body }))
     }
 
-    async fn body(&self, body: Body) -> Result<Box<RawValue>, GatewayError> {
-        let raw =
-            |value: serde_json::Value| serde_json::value::to_raw_value(&value).map_err(|e| GatewayError::Internal(e.to_string()));
+    async fn body(&self, body: Body) -> Result<JsonText, GatewayError> {
+        let raw = |value: serde_json::Value| {
+            serde_json::value::to_raw_value(&value).map(JsonText::from).map_err(|e| GatewayError::Internal(e.to_string()))
+        };
         match body {
-            Body::None => Ok(RawValue::NULL.to_owned()),
+            Body::None => raw(serde_json::Value::Null),
             Body::Json(json) => Ok(json),
             Body::Text(text) => raw(text.into()),
             Body::Truncated { bytes, head } => raw(json!({"truncated": true, "bytes": bytes, "head": head})),

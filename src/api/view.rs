@@ -5,6 +5,7 @@ use crate::llm::usage::Usage;
 use crate::store::row::Row;
 use crate::time::Millis;
 use crate::trace::span::{AttemptFacts, Kind, SpanError, SpanRecord, Status, UsageSource};
+use crate::wire::json::JsonText;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -48,7 +49,7 @@ pub struct SpanView<'a> {
 /// What lists leave out.
 #[derive(Serialize)]
 struct Details<'a> {
-    attributes: &'a RawValue,
+    attributes: Option<&'a JsonText>,
     events: Vec<EventView<'a>>,
 }
 
@@ -104,7 +105,7 @@ impl<'a> SpanView<'a> {
     pub fn whole(row: &'a Row, sums: &BTreeMap<RecordId, Totals>) -> SpanView<'a> {
         let events = row.span.events.iter();
         let details = Details {
-            attributes: row.span.attributes.as_deref().unwrap_or(RawValue::NULL),
+            attributes: row.span.attributes.as_ref(),
             events: events.map(|e| EventView { name: &e.name, time: e.time.rfc3339(), attributes: &e.attributes }).collect(),
         };
         SpanView { details: Some(details), ..SpanView::brief(row, sums) }

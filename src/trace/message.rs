@@ -3,9 +3,11 @@
 //! One record carries the whole call with all its attempts (CF-16). A queue message is a JSON array of records, and each
 //! is read by itself: one that cannot be understood says why and leaves its neighbours alone.
 
+use super::compact;
 use super::span::SpanRecord;
 use crate::ids::{RecordId, Workspace};
 use crate::time::UnixMillis;
+use crate::wire::json::JsonText;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -74,11 +76,19 @@ impl QueueRecord {
         if head.v != u64::from(RECORD_VERSION) {
             return Err(format!("record version {} is not known here", head.v));
         }
-        let record = match head.guard {
+        let mut record = match head.guard {
             Some(guard) => QueueRecord::Guard(serde_json::from_str(guard.get()).map_err(unreadable)?),
             None => QueueRecord::Call(serde_json::from_str(text).map_err(unreadable)?),
         };
+        compact::complete(record.call_mut());
         record.call().check().map(|()| record)
+    }
+
+    fn call_mut(&mut self) -> &mut CallRecord {
+        match self {
+            QueueRecord::Call(call) => call,
+            QueueRecord::Guard(guard) => &mut guard.record,
+        }
     }
 
     /// The call, finished or not.
@@ -159,7 +169,7 @@ pub enum Body {
     #[default]
     None,
     /// JSON, as it was sent.
-    Json(Box<RawValue>),
+    Json(JsonText),
     /// Any other text.
     Text(String),
     /// Too large to keep whole: how large it was, and how it began.
@@ -178,6 +188,18 @@ pub enum Body {
         /// Whether it is JSON (else text).
         json: bool,
     },
+}
+
+impl Body {
+    /// Its length in a record.
+    pub fn kept_bytes(&self) -> usize {
+        match self {
+            Body::Json(json) => json.as_str().len(),
+            Body::Text(text) => text.len(),
+            Body::Truncated { head, .. } => head.len(),
+            Body::None | Body::Object { .. } => 0,
+        }
+    }
 }
 
 /// The version of [`CallRecord`] that this build writes; a consumer refuses what it does not know.

@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod call;
+mod compact;
 pub mod context;
 pub mod cost;
 pub mod message;

@@ -3,8 +3,8 @@
 use crate::ids::{OtelSpanId, OtelTraceId, RecordId, SpanId, TraceId};
 use crate::llm::usage::Usage;
 use crate::time::{Millis, UnixMillis};
+use crate::wire::json::JsonText;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// Stamps an enum whose serde form and [`as_str`](Kind::as_str) are one word each.
@@ -120,6 +120,20 @@ word_enum!(
     }
 );
 
+/// What a record on its way leaves out.
+impl Default for Status {
+    fn default() -> Status {
+        Status::Ok
+    }
+}
+
+/// What a record on its way leaves out.
+impl Default for UsageSource {
+    fn default() -> UsageSource {
+        UsageSource::None
+    }
+}
+
 /// A failure on a span.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpanError {
@@ -142,6 +156,7 @@ pub struct AttemptFacts {
     /// Why it was made.
     pub reason: Reason,
     /// Slept before it, in milliseconds; not part of the span's own time.
+    #[serde(default)]
     pub wait_ms: Millis,
     /// Why that long; `None` when nothing was slept.
     pub wait_reason: Option<WaitReason>,
@@ -160,18 +175,22 @@ pub struct SpanEvent {
 }
 
 /// One span as it travels through the queue. Ids are minted when the thing happened, never by the consumer, so that a
-/// redelivery is the same span again.
+/// redelivery is the same span again. What may be left out on the way is put back by `compact`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SpanRecord {
     /// Our own, unique, time-ordered name.
+    #[serde(default)]
     pub record_id: RecordId,
     /// The raw trace id.
+    #[serde(default)]
     pub trace_id: TraceId,
     /// The derived one.
+    #[serde(default)]
     pub otel_trace_id: OtelTraceId,
     /// The raw span id.
     pub span_id: SpanId,
     /// The derived one.
+    #[serde(default)]
     pub otel_span_id: OtelSpanId,
     /// The raw parent; `None` is a root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,6 +204,7 @@ pub struct SpanRecord {
     /// End; never before the start.
     pub end: UnixMillis,
     /// How it ended.
+    #[serde(default)]
     pub status: Status,
     /// HTTP status, when there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,6 +231,7 @@ pub struct SpanRecord {
     #[serde(default)]
     pub usage: Usage,
     /// Where the tokens came from.
+    #[serde(default)]
     pub usage_source: UsageSource,
     /// Cost in 1e-12 US dollars; `None` is unknown. On attempts only, as `usage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,7 +259,7 @@ pub struct SpanRecord {
     pub metadata: BTreeMap<String, String>,
     /// Everything else, by OpenTelemetry name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attributes: Option<Box<RawValue>>,
+    pub attributes: Option<JsonText>,
     /// Moments inside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<SpanEvent>,

@@ -2,5 +2,6 @@
 
 pub mod base64;
 pub mod document;
+pub mod json;
 pub mod splice;
 pub mod sse;

@@ -86,7 +86,7 @@ impl Maker {
             cache_status: None,
             metadata: Default::default(),
             attributes: Some(
-                serde_json::value::RawValue::from_string(r#"{"big":12345678901234567890,"null":null}"#.into()).unwrap(),
+                serde_json::value::RawValue::from_string(r#"{"big":12345678901234567890,"null":null}"#.into()).unwrap().into(),
             ),
             events: vec![],
         }
@@ -95,7 +95,7 @@ impl Maker {
 
 /// What a caller said and got, with `response` as the body that came back.
 pub fn exchange(record_id: RecordId, response: Body) -> Exchange {
-    let json = |text: &str| Body::Json(serde_json::value::RawValue::from_string(text.into()).unwrap());
+    let json = |text: &str| Body::Json(serde_json::value::RawValue::from_string(text.into()).unwrap().into());
     let request = HttpMessage {
         method: Some("POST".into()),
         url: Some("/v1/chat/completions".into()),
