@@ -437,6 +437,9 @@ impl Session {
             let assembled = judged.stream.assembled;
             let kept = session.response(status, &upstream_headers, |credentials| match assembled {
                 Some(assembled) => credentials.body(assembled.into_bytes(), true),
+                None if passed.total_bytes > passed.bytes.len() as u64 => {
+                    credentials.beginning(&passed.bytes, passed.total_bytes)
+                }
                 None => credentials.body(passed.bytes, false),
             });
             // The claim is the last thing that a panic before it could have prevented: until here the guard stands by.
@@ -468,10 +471,7 @@ impl Session {
     /// The request as it is kept; a body above `limit` bytes by its length and beginning.
     fn request(&self, limit: usize) -> HttpMessage {
         let body = match self.body.get(..limit) {
-            Some(head) if self.body.len() > limit => Body::Truncated {
-                bytes: self.body.len() as u64,
-                head: self.credentials.scrub(String::from_utf8_lossy(head.get(..1_000).unwrap_or(head)).into_owned()),
-            },
+            Some(head) if self.body.len() > limit => self.credentials.beginning(head, self.body.len() as u64),
             _ => match self.credentials.body(self.body.clone(), true) {
                 Body::Truncated { .. } => self.credentials.body(self.body.clone(), false),
                 body => body,

@@ -32,10 +32,14 @@ pub struct Judged {
 /// Judges a stream that passed untouched. `lenient` providers may end after a finish reason, without `[DONE]`, which the
 /// caller then gets from us.
 pub fn judge_untouched(passed: &Passed, lenient: bool) -> Judged {
+    let whole_copy = passed.total_bytes == passed.bytes.len() as u64;
     let mut observer = StreamObserver::default();
-    observer.push(&passed.bytes);
+    observer.push(if whole_copy { &passed.bytes } else { after_the_gap(&passed.bytes) });
     let finished = observer.saw_finish();
     let mut stream = observer.finish();
+    if !whole_copy {
+        stream.assembled = None; // its middle is not there
+    }
     if lenient && finished && stream.end == StreamEnd::Truncated && passed.end == ConnectionEnd::Closed {
         stream.end = StreamEnd::Complete;
         return Judged { stream, error: None, last_words: Some(DONE.to_vec()) };
@@ -51,6 +55,13 @@ pub fn judge_untouched(passed: &Passed, lenient: bool) -> Judged {
         .filter(|_| !told)
         .map(|error| error::error_event(&error.message, Some(error.kind.as_str()), if inside { b"x" } else { b"" }));
     Judged { stream, error, last_words }
+}
+
+/// Of a copy that was too long to keep: its end, from an event boundary on. Usage and terminator are there.
+fn after_the_gap(bytes: &[u8]) -> &[u8] {
+    let tail = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
+    let boundary = tail.windows(2).position(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
+    tail.get(boundary..).unwrap_or_default()
 }
 
 /// Whether bytes begin as an event stream does: with a field, a comment, or nothing yet.
@@ -152,4 +163,6 @@ pub fn finish_guard(record: GuardRecord) -> CallRecord {
     call
 }
 
+/// Bytes at the end of a stream that `bridge.js` keeps whatever its length.
+const TAIL: usize = 48 << 10;
 const DONE: &[u8] = b"data: [DONE]\n\n";

@@ -55,6 +55,12 @@ impl Credentials {
             Err(_) => Body::Truncated { bytes: length, head: String::new() },
         }
     }
+
+    /// The beginning of a body that is not kept whole.
+    pub fn beginning(&self, start: &[u8], bytes: u64) -> Body {
+        let head = start.get(..BEGINNING).unwrap_or(start);
+        Body::Truncated { bytes, head: self.scrub(String::from_utf8_lossy(head).into_owned()) }
+    }
 }
 
 /// The request headers that are kept.
@@ -133,6 +139,8 @@ fn is_secret_name(name: &str) -> bool {
 /// What stands where a credential was.
 pub const MASK: &str = "[masked]";
 const MIN_SECRET: usize = 6;
+/// Bytes kept of a body that is not kept whole.
+const BEGINNING: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
