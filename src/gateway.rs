@@ -28,6 +28,7 @@ use crate::trace::cost;
 use crate::trace::message::{Body, HttpMessage};
 use crate::trace::redact::{self, Credentials};
 use crate::trace::span::{ErrorType, SpanError};
+use crate::wire::splice::{Object, OwnedObject, Payload};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -145,7 +146,7 @@ async fn call<W: World>(
         keep_bodies: !head.headers.text("x-portkey-debug").is_some_and(|value| value.eq_ignore_ascii_case("false")),
         credentials: credentials(&head.headers, &caller, settings),
         head,
-        body: Vec::new(),
+        body: Payload::default(),
     };
     let agent = session.head.headers.text("user-agent").map(|agent| session.credentials.scrub(agent.to_owned()));
     session.trace.attributes.set_some("user_agent.original", agent);
@@ -209,19 +210,33 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
     if announced.is_some_and(|length| length > settings.max_body_bytes) {
         return Err(too_large);
     }
-    session.body = world.read_body(settings.max_body_bytes).await.map_err(|error| match error {
+    let body = world.read_body(settings.max_body_bytes).await.map_err(|error| match error {
         BodyError::TooLarge => too_large,
         BodyError::Broken(_) => GatewayError::InvalidBody("it ended before it was complete".to_owned()),
     })?;
-    session.trace.request_mut().bytes_in = session.body.len() as u64;
-    let peeked = peek::peek(&session.body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
+    session.trace.request_mut().bytes_in = body.len() as u64;
+    let object = match OwnedObject::parse(body) {
+        Ok(object) => object,
+        Err((error, bytes)) => {
+            session.body = Payload::Bytes(bytes);
+            return Err(GatewayError::InvalidBody(error.to_string()));
+        }
+    };
+    let noted = note(object.object(), session);
+    session.body = Payload::Object(object);
+    noted.map(|()| config)
+}
+
+/// Tells the trace what the body asks for.
+fn note(body: Object<'_>, session: &mut Session) -> Result<(), GatewayError> {
+    let peeked = peek::of(body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
     let facts = session.trace.request_mut();
     facts.model = peeked.model.as_deref().map(|model| session.credentials.scrub(model.to_owned()));
     facts.stream = peeked.stream;
     if let Some(user) = &peeked.user {
         session.trace.context.with_user(user);
     }
-    Ok(config)
+    Ok(())
 }
 
 /// Takes a small body that nobody will look at: a connection with an unread body is closed, and the client that meant to
@@ -250,6 +265,9 @@ async fn walk<W: World>(
     rng: &mut dyn Rng,
 ) -> Result<(Last<W::Native>, i32), GatewayError> {
     let Session { trace, credentials, head, body, keep_bodies } = session;
+    let Payload::Object(body) = body else {
+        return Err(GatewayError::Internal("a body was let in without being read".to_owned()));
+    };
     let call = Call { settings, caller, headers: &head.headers, body, operation, credentials, keep_bodies: *keep_bodies };
     for target in &config.targets {
         attempt::credential(&call, target)?;
@@ -309,7 +327,7 @@ struct Session {
     trace: CallTrace,
     credentials: Credentials,
     head: Head,
-    body: Vec<u8>,
+    body: Payload,
     keep_bodies: bool,
 }
 
@@ -370,17 +388,18 @@ impl Session {
         let error = (answer.status >= 400).then(|| SpanError {
             kind: ErrorType::HttpStatus,
             message: self.credentials.scrub(
-                openai_error::error_message(&answer.body).unwrap_or_else(|| format!("The upstream answered {}.", answer.status)),
+                openai_error::error_message(answer.body.as_bytes())
+                    .unwrap_or_else(|| format!("The upstream answered {}.", answer.status)),
             ),
         });
-        let bytes_out = answer.body.len() as u64;
+        let bytes_out = answer.body.as_bytes().len() as u64;
         let (body, kept) = if answer.translated {
             headers.push("content-type", JSON);
-            (ReplyBody::Rewritten(answer.native, answer.body.clone()), answer.body)
+            (ReplyBody::Rewritten(answer.native, answer.body.as_bytes().to_vec()), answer.body)
         } else {
             (ReplyBody::Upstream(answer.native), answer.body)
         };
-        let kept = self.response(answer.status, &answer.headers, |credentials| credentials.body(kept, true));
+        let kept = self.response(answer.status, &answer.headers, |credentials| credentials.payload(kept));
         self.finish(world, answer.status, error, bytes_out, kept);
         Reply { status: answer.status, headers, body }
     }
@@ -463,11 +482,14 @@ impl Session {
             status_code: status,
             error: None,
             bytes_out: 0,
-            exchange: self.response(status, headers, |_| Body::None).map(|response| (self.request(GUARD_BODY_LIMIT), response)),
+            exchange: self
+                .response(status, headers, |_| Body::None)
+                .map(|response| (self.request(self.guarded_body()), response)),
         };
         deliver::guard_text(&trace.finish(end))
     }
 
+<<<<<<< HEAD
     /// The request as it is kept; a body above `limit` bytes by its length and beginning.
     fn request(&self, limit: usize) -> HttpMessage {
         let body = match self.body.get(..limit) {
@@ -475,8 +497,33 @@ impl Session {
             _ => match self.credentials.body(self.body.clone(), true) {
                 Body::Truncated { .. } => self.credentials.body(self.body.clone(), false),
                 body => body,
+=======
+    /// The request's body as a guard carries it: above a limit by its length and beginning.
+    fn guarded_body(&self) -> Body {
+        let bytes = self.body.as_bytes();
+        match bytes.get(..GUARD_HEAD) {
+            Some(head) if bytes.len() > GUARD_BODY_LIMIT => Body::Truncated {
+                bytes: bytes.len() as u64,
+                head: self.credentials.scrub(String::from_utf8_lossy(head).into_owned()),
             },
-        };
+            _ => self.credentials.payload(self.body.clone()),
+        }
+    }
+
+    /// The request's body as it is kept: one that is no JSON object was refused, and shows why.
+    fn kept_body(&mut self) -> Body {
+        match std::mem::take(&mut self.body) {
+            Payload::Bytes(bytes) => match self.credentials.body(bytes.clone(), true) {
+                Body::Truncated { .. } => self.credentials.body(bytes, false),
+                other => other,
+>>>>>>> 50eb79a72977706056785c06c5e774d784c835f5
+            },
+            object => self.credentials.payload(object),
+        }
+    }
+
+    /// The request as it is kept.
+    fn request(&self, body: Body) -> HttpMessage {
         HttpMessage {
             method: Some(self.head.method.clone()),
             url: Some(self.head.path.clone()),
@@ -521,7 +568,10 @@ impl Session {
         bytes_out: u64,
         response: Option<HttpMessage>,
     ) {
-        let exchange = response.map(|response| (self.request(usize::MAX), response));
+        let exchange = response.map(|response| {
+            let body = self.kept_body();
+            (self.request(body), response)
+        });
         self.scrub_context();
         let record = self.trace.finish(CallEnd { at: world.now(), status_code, error, bytes_out, exchange });
         deliver::deliver(world, record);
@@ -613,3 +663,5 @@ const DRAINED: u64 = 64 << 10;
 const EXPOSED: &str = "x-portkey-trace-id, x-portkey-request-id, x-portkey-retry-attempt-count, x-portkey-cache-status, x-portkey-last-used-option-index, x-portkey-provider";
 /// Bytes of a request body that the guard of a stream carries: it must fit a message beside the stream's own text.
 const GUARD_BODY_LIMIT: usize = 20_000;
+/// Bytes that it carries of a longer one.
+const GUARD_HEAD: usize = 1_000;

@@ -118,10 +118,11 @@ impl Rewrite for Shared {
 /// Finishes the record of a stream whose gateway died under it.
 pub fn finish_guard(record: GuardRecord) -> CallRecord {
     let GuardRecord { record: mut call, raw, end, first, ended, bytes, .. } = record;
+    let seen = if bytes > raw.len() as u64 { after_the_gap(raw.as_bytes()) } else { raw.as_bytes() };
     let provider = call.spans.last().and_then(|span| provider::find(span.provider.as_deref()?));
     let stream = match provider.map(|provider| provider.dialect) {
-        Some(Dialect::Anthropic) => crate::dialect::translate::observe_anthropic(raw.as_bytes()),
-        Some(Dialect::OpenAi) | None => observe::stream(raw.as_bytes()),
+        Some(Dialect::Anthropic) => crate::dialect::translate::observe_anthropic(seen),
+        Some(Dialect::OpenAi) | None => observe::stream(seen),
     };
     let end = match end {
         GuardEnd::ClientGone => ConnectionEnd::ClientGone,
