@@ -153,7 +153,7 @@ async fn call<W: World>(
     let config = match admit(world, settings, &mut session).await {
         Ok(config) => config,
         Err(error) => {
-            if session.body.is_empty() {
+            if session.body.as_bytes().is_empty() {
                 drain(world, &session.head.headers).await;
             }
             return session.refuse(world, &error, None);
@@ -489,23 +489,11 @@ impl Session {
         deliver::guard_text(&trace.finish(end))
     }
 
-<<<<<<< HEAD
-    /// The request as it is kept; a body above `limit` bytes by its length and beginning.
-    fn request(&self, limit: usize) -> HttpMessage {
-        let body = match self.body.get(..limit) {
-            Some(head) if self.body.len() > limit => self.credentials.beginning(head, self.body.len() as u64),
-            _ => match self.credentials.body(self.body.clone(), true) {
-                Body::Truncated { .. } => self.credentials.body(self.body.clone(), false),
-                body => body,
-=======
     /// The request's body as a guard carries it: above a limit by its length and beginning.
     fn guarded_body(&self) -> Body {
         let bytes = self.body.as_bytes();
         match bytes.get(..GUARD_HEAD) {
-            Some(head) if bytes.len() > GUARD_BODY_LIMIT => Body::Truncated {
-                bytes: bytes.len() as u64,
-                head: self.credentials.scrub(String::from_utf8_lossy(head).into_owned()),
-            },
+            Some(head) if bytes.len() > GUARD_BODY_LIMIT => self.credentials.beginning(head, bytes.len() as u64),
             _ => self.credentials.payload(self.body.clone()),
         }
     }
@@ -516,7 +504,6 @@ impl Session {
             Payload::Bytes(bytes) => match self.credentials.body(bytes.clone(), true) {
                 Body::Truncated { .. } => self.credentials.body(bytes, false),
                 other => other,
->>>>>>> 50eb79a72977706056785c06c5e774d784c835f5
             },
             object => self.credentials.payload(object),
         }
