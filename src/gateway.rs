@@ -168,7 +168,7 @@ async fn call<W: World>(
         Ok(walked) => walked,
         Err(error) => return session.refuse(world, &error, None),
     };
-    let contract = Contract::of(&session.trace, &config, &last, retry_count);
+    let contract = Contract::of(&session, &config, &last, retry_count);
     match last.tried.ending {
         Ending::Refused(error) => session.refuse(world, &error, Some(contract)),
         Ending::Nothing(error) => {
@@ -210,7 +210,7 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
     if announced.is_some_and(|length| length > settings.max_body_bytes) {
         return Err(too_large);
     }
-    let body = world.read_body(settings.max_body_bytes).await.map_err(|error| match error {
+    let body = world.read_body(settings.max_body_bytes, announced.is_some()).await.map_err(|error| match error {
         BodyError::TooLarge => too_large,
         BodyError::Broken(_) => GatewayError::InvalidBody("it ended before it was complete".to_owned()),
     })?;
@@ -244,7 +244,7 @@ fn note(body: Object<'_>, session: &mut Session) -> Result<(), GatewayError> {
 async fn drain<W: World>(world: &W, headers: &Headers) {
     let announced = headers.text("content-length").and_then(|length| length.parse::<u64>().ok());
     if announced.is_some_and(|length| length <= DRAINED) {
-        let _ = world.read_body(DRAINED).await; // whatever it is
+        let _ = world.read_body(DRAINED, true).await; // whatever it is
     }
 }
 
@@ -348,7 +348,7 @@ impl Session {
             _ => ErrorType::Config,
         };
         let mut reply = refusal(error);
-        contract.unwrap_or_else(|| Contract::bare(&self.trace)).write(&mut reply.headers);
+        contract.unwrap_or_else(|| Contract::bare(&self)).write(&mut reply.headers);
         let span_error = SpanError { kind, message: self.credentials.scrub(public.message) };
         self.finish_own(world, &reply, Some(span_error));
         reply
@@ -571,26 +571,31 @@ struct Contract {
     request_id: String,
     retry_count: i32,
     used: Option<(String, &'static str)>,
+    /// Whether a page in a browser called, which is all that CORS is for.
+    to_a_page: bool,
 }
 
 impl Contract {
-    fn bare(trace: &CallTrace) -> Contract {
+    fn bare(session: &Session) -> Contract {
         Contract {
-            trace_id: trace.context.trace_id.to_string(),
-            request_id: trace.call_id().to_string(),
+            trace_id: session.trace.context.trace_id.to_string(),
+            request_id: session.trace.call_id().to_string(),
             retry_count: 0,
             used: None,
+            to_a_page: session.head.headers.get("origin").is_some(),
         }
     }
 
-    fn of<N>(trace: &CallTrace, config: &Config, last: &Last<N>, retry_count: i32) -> Contract {
+    fn of<N>(session: &Session, config: &Config, last: &Last<N>, retry_count: i32) -> Contract {
         let target = config.target(last.target);
-        Contract { retry_count, used: Some((target.path.to_string(), target.provider.id)), ..Contract::bare(trace) }
+        Contract { retry_count, used: Some((target.path.to_string(), target.provider.id)), ..Contract::bare(session) }
     }
 
     fn write(&self, headers: &mut Headers) {
-        headers.push("access-control-allow-origin", "*");
-        headers.push("access-control-expose-headers", EXPOSED);
+        if self.to_a_page {
+            headers.push("access-control-allow-origin", "*");
+            headers.push("access-control-expose-headers", EXPOSED);
+        }
         headers.push("x-portkey-trace-id", &self.trace_id);
         headers.push("x-portkey-request-id", &self.request_id);
         headers.push("x-portkey-retry-attempt-count", &self.retry_count.to_string());

@@ -334,7 +334,7 @@ impl World for TestWorld {
         (TestNative { stream: None, outlet }, passing)
     }
 
-    async fn read_body(&self, limit: u64) -> Result<Vec<u8>, BodyError> {
+    async fn read_body(&self, limit: u64, _announced: bool) -> Result<Vec<u8>, BodyError> {
         if self.0.faults.borrow().broken_body {
             return Err(BodyError::Broken("Network connection lost.".to_owned()));
         }
