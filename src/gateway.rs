@@ -188,7 +188,7 @@ async fn call<W: World>(
 }
 
 /// Everything that is checked before the first attempt: content type, config, credentials, body. In the order of protocol §2.11.
-async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) -> Result<Config, GatewayError> {
+async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) -> Result<Rc<Config>, GatewayError> {
     let headers = &session.head.headers;
     let kind = headers.text("content-type").unwrap_or(JSON).to_ascii_lowercase();
     if kind.split(';').next().map(str::trim) != Some(JSON) {
@@ -199,7 +199,7 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
         trusted_hosts: &settings.trusted_hosts,
         own_host: headers.text("host").unwrap_or(""),
     };
-    let config = config::headers::resolve(headers, &policy)?;
+    let config = config::headers::recall(headers, &policy)?;
     let worst = config.worst_case_attempts();
     if worst > config::MAX_CALL_ATTEMPTS {
         let message = format!("this config can cause {worst} attempts; at most {} are allowed", config::MAX_CALL_ATTEMPTS);
