@@ -318,10 +318,35 @@ fn a_record_too_large_for_a_message_gives_its_bodies_away() {
 fn no_credential_is_left_behind_even_if_an_upstream_echoes_it() {
     let echo = r#"{"error":{"message":"Incorrect API key: sk-one-1 (gw-key-1)"}}"#;
     let world = TestWorld::new([Upstream::status(401, echo).with("location", "https://x/?k=sk-one-1")]);
-    let got = call(&world, ONE, &CHAT.replace("hi", "my key is sk-one-1"));
+    let headers = [
+        ("x-portkey-config", ONE),
+        ("x-portkey-metadata", r#"{"k":"sk-one-1"}"#),
+        ("x-portkey-span-name", "sk-one-1"),
+        ("user-agent", "sk-one-1"),
+    ];
+    let body = CHAT.replace("hi", "my key is sk-one-1").replace("}]}", "}],\"user\":\"sk-one-1\"}");
+    let got = world.call(&settings(), head(&headers), body.as_bytes());
     assert_eq!((got.status, got.body.as_str()), (401, echo), "the caller gets what was said");
     let text = &world.committed()[0];
     assert!(!text.contains("sk-one-1") && !text.contains("gw-key-1") && text.contains("[masked]"), "{text}");
+
+    let stream = TestWorld::new([Upstream::stream(&WHOLE, StreamEnds::Closes)]);
+    stream.call(&settings(), head(&headers), body.as_bytes());
+    let texts = [&stream.committed()[0], &stream.guards()[0]];
+    assert!(texts.iter().all(|text| !text.contains("sk-one-1") && text.contains("user_agent.original")), "{texts:#?}");
+}
+
+/// What the guard of a stream sends, once the shell has added what it saw, is a record of the same call.
+#[test]
+fn a_guard_knows_the_call() {
+    let world = TestWorld::new([Upstream::stream(&WHOLE, StreamEnds::Closes)]);
+    call(&world, ONE, &CHAT.replace("}]}", "}],\"stream\":true}"));
+    let seen = format!(r#","raw":"x","end":"closed","started":{T0},"first":null,"ended":{T0},"bytes":1}}}}"#, T0 = T0.0);
+    let QueueRecord::Guard(guard) = QueueRecord::parse(&(world.guards()[0].clone() + &seen)).unwrap() else { panic!() };
+    let (guarded, told) = (&guard.record, record(&world));
+    assert_eq!((guarded.call_id, guard.attempt_record_id), (told.call_id, told.spans[1].record_id));
+    assert_eq!(guarded.spans[1].parent_span_id, told.spans[1].parent_span_id);
+    assert_eq!(guarded.exchanges[0].record_id, told.call_id);
 }
 
 #[test]
