@@ -148,8 +148,6 @@ async fn call<W: World>(
         head,
         body: Payload::default(),
     };
-    let agent = session.head.headers.text("user-agent").map(|agent| session.credentials.scrub(agent.to_owned()));
-    session.trace.attributes.set_some("user_agent.original", agent);
     let config = match admit(world, settings, &mut session).await {
         Ok(config) => config,
         Err(error) => {
@@ -159,11 +157,6 @@ async fn call<W: World>(
             return session.refuse(world, &error, None);
         }
     };
-    for target in &config.targets {
-        if let CredentialSource::ApiKey(key) = &target.credential {
-            session.credentials.add(Some(key));
-        }
-    }
     let (last, retry_count) = match walk(world, settings, &caller, &config, what.0, &mut session, &mut *rng).await {
         Ok(walked) => walked,
         Err(error) => return session.refuse(world, &error, None),
@@ -188,7 +181,7 @@ async fn call<W: World>(
 }
 
 /// Everything that is checked before the first attempt: content type, config, credentials, body. In the order of protocol §2.11.
-async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) -> Result<Config, GatewayError> {
+async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) -> Result<Rc<Config>, GatewayError> {
     let headers = &session.head.headers;
     let kind = headers.text("content-type").unwrap_or(JSON).to_ascii_lowercase();
     if kind.split(';').next().map(str::trim) != Some(JSON) {
@@ -199,7 +192,12 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
         trusted_hosts: &settings.trusted_hosts,
         own_host: headers.text("host").unwrap_or(""),
     };
-    let config = config::headers::resolve(headers, &policy)?;
+    let config = config::headers::recall(headers, &policy)?;
+    for target in &config.targets {
+        if let CredentialSource::ApiKey(key) = &target.credential {
+            session.credentials.add(Some(key));
+        }
+    }
     let worst = config.worst_case_attempts();
     if worst > config::MAX_CALL_ATTEMPTS {
         let message = format!("this config can cause {worst} attempts; at most {} are allowed", config::MAX_CALL_ATTEMPTS);
@@ -474,7 +472,7 @@ impl Session {
     /// What the shell sends if the gateway dies under the stream, without what it will have seen.
     fn guard(&self, attempt: &OpenAttempt, status: u16, headers: &Headers) -> String {
         let mut trace = self.trace.clone();
-        trace.context.metadata.values_mut().for_each(|text| self.credentials.scrub_in(text));
+        describe_caller(&mut trace, &self.head, &self.credentials);
         let end = AttemptEnd { status_code: Some(status), stream: true, ..AttemptEnd::at(attempt.started()) };
         trace.close_attempt(attempt.clone(), end, Default::default());
         let end = CallEnd {
@@ -540,12 +538,6 @@ impl Session {
         self.finish(world, reply.status, error, length, kept);
     }
 
-    /// A caller may put a key where no key belongs.
-    fn scrub_context(&mut self) {
-        let context = &mut self.trace.context;
-        context.metadata.values_mut().chain(&mut context.span_name).for_each(|text| self.credentials.scrub_in(text));
-    }
-
     /// The one exit of a call.
     fn finish<W: World>(
         mut self,
@@ -559,7 +551,7 @@ impl Session {
             let body = self.kept_body();
             (self.request(body), response)
         });
-        self.scrub_context();
+        describe_caller(&mut self.trace, &self.head, &self.credentials);
         let record = self.trace.finish(CallEnd { at: world.now(), status_code, error, bytes_out, exchange });
         deliver::deliver(world, record);
     }
@@ -608,6 +600,15 @@ impl Contract {
             headers.push("x-should-retry", "false");
         }
     }
+}
+
+/// What the caller says of itself. Told last, when every credential of the call is known: a caller may put a key where no
+/// key belongs.
+fn describe_caller(trace: &mut CallTrace, head: &Head, credentials: &Credentials) {
+    let context = &mut trace.context;
+    context.metadata.values_mut().chain(&mut context.span_name).for_each(|text| credentials.scrub_in(text));
+    let agent = head.headers.text("user-agent").map(|agent| credentials.scrub(agent.to_owned()));
+    trace.attributes.set_some("user_agent.original", agent);
 }
 
 /// Every credential that this call could leak.

@@ -12,6 +12,9 @@ pub struct Attributes {
 impl Attributes {
     /// Sets `name`, which must be new.
     pub fn set(&mut self, name: &'static str, value: impl Put) -> &mut Attributes {
+        if self.json.is_empty() {
+            self.json.reserve(TYPICAL_BYTES);
+        }
         ObjectWriter::resume(&mut self.json).set(name, &value);
         self
     }
@@ -29,6 +32,8 @@ impl Attributes {
         (!self.json.is_empty()).then(|| ObjectWriter::resume(&mut self.json).finish())
     }
 }
+
+const TYPICAL_BYTES: usize = 400;
 
 #[cfg(test)]
 mod tests {
