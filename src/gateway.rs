@@ -19,16 +19,22 @@ use crate::ports::{BodyError, ConnectionEnd, Passing, Rewrite, SendError, Watch,
 use crate::pump;
 use crate::random::Rng;
 use crate::route::Step;
-use crate::route::plan::Plan;
+use crate::route::condition::{Facts, Key};
+use crate::route::decision::Decision;
+use crate::route::plan::{Plan, Turn};
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::time::UnixMillis;
 use crate::trace::call::{AttemptEnd, CallEnd, CallTrace, OpenAttempt, RequestFacts};
 use crate::trace::context::CallContext;
 use crate::trace::cost;
 use crate::trace::message::{Body, HttpMessage};
 use crate::trace::redact::{self, Credentials};
 use crate::trace::span::{ErrorType, SpanError};
+use crate::wire::splice::Object;
+use serde_json::{Map, Value};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A request's head.
@@ -249,16 +255,22 @@ async fn walk<W: World>(
     session: &mut Session,
     rng: &mut dyn Rng,
 ) -> Result<(Last<W::Native>, i32), GatewayError> {
+    let (metadata, params) = asked(config, session);
     let Session { trace, credentials, head, body, keep_bodies } = session;
     let call = Call { settings, caller, headers: &head.headers, body, operation, credentials, keep_bodies: *keep_bodies };
     for target in &config.targets {
         attempt::credential(&call, target)?;
     }
-    let mut plan = Plan::new(config);
+    let mut plan = Plan::new(config, Facts { metadata: &metadata, params: &params, pathname: &head.path });
     let mut outcome = None;
     let mut last: Option<Last<W::Native>> = None;
     loop {
-        match plan.next(outcome.take(), rng) {
+        let Turn { step, decisions } = plan.next(outcome.take(), rng);
+        let undecided = decisions.last().map_or_else(String::new, |decision| decision.path.to_owned());
+        for decision in decisions {
+            record(decision, *keep_bodies, trace, world.now());
+        }
+        match step {
             Step::Wait { duration, reason } => {
                 trace.wait(duration, reason, world.now());
                 world.sleep(duration).await;
@@ -277,12 +289,55 @@ async fn walk<W: World>(
                     return Ok((last, 0));
                 }
             }
+            Step::NoTarget => {
+                if let Some(Last { tried: Tried { ending: Ending::Stream(streaming), .. }, .. }) = last.take() {
+                    abandon(world, *streaming, trace);
+                }
+                return Err(GatewayError::NoTarget(undecided));
+            }
             Step::Answer(answer) => {
                 let last = last.ok_or_else(|| GatewayError::Internal("the plan answered before it sent".to_owned()))?;
                 return Ok((last, answer.retry_count()));
             }
         }
     }
+}
+
+/// What the config's conditions ask for: metadata, and members of the body; most configs ask for nothing, and then the body
+/// is not read. Credentials are masked here already, since what a condition sees is recorded.
+fn asked(config: &Config, session: &Session) -> (BTreeMap<String, String>, Map<String, Value>) {
+    let (mut metadata, mut params) = (BTreeMap::new(), Map::new());
+    let keys = config.route.keys();
+    if keys.is_empty() {
+        return (metadata, params);
+    }
+    let body = Object::parse(&session.body).ok();
+    for key in keys {
+        match key {
+            Key::Metadata(name) => {
+                let text = session.trace.context.metadata.get(name);
+                metadata.extend(text.map(|text| (name.clone(), session.credentials.scrub(text.clone()))));
+            }
+            Key::Params(name) => {
+                let value = body.as_ref().and_then(|body| body.get(name)).and_then(|text| serde_json::from_str(text).ok());
+                params.extend(value.map(|value| match value {
+                    Value::String(text) => (name.clone(), session.credentials.scrub(text).into()),
+                    value => (name.clone(), value),
+                }));
+            }
+            Key::Pathname => {}
+        }
+    }
+    (metadata, params)
+}
+
+/// Leaves a decision on the request span. What the body said in words is not kept with a call that keeps no bodies.
+fn record(decision: Decision, keep_bodies: bool, trace: &mut CallTrace, now: UnixMillis) {
+    let mut attributes = decision.attributes();
+    for values in attributes.iter_mut().filter_map(|(_, value)| value.as_object_mut()).filter(|_| !keep_bodies) {
+        values.retain(|key, value| !(key.starts_with("params.") && value.is_string()));
+    }
+    trace.event("portkey.decision", now, attributes);
 }
 
 /// The caller left while the gateway was waiting: nothing is sent.

@@ -18,6 +18,7 @@ pub mod written;
 use crate::headers::Headers;
 use crate::ids::TargetId;
 use crate::provider::Provider;
+use crate::route::condition::{Key, Query};
 use crate::secret::Secret;
 use crate::time::Millis;
 use custom_host::BaseUrl;
@@ -94,8 +95,10 @@ pub struct StatusSet(pub Cow<'static, [u16]>);
 /// The tree of strategies. Lists in it are never empty, and every [`TargetId`] in it has its target.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Route {
-    /// The first condition that holds chooses; parsed, but refused for now.
+    /// The first condition that holds chooses.
     Conditional {
+        /// Where it stands, as in [`Target::path`].
+        path: String,
         /// The candidates.
         targets: OneOrMore<Route>,
         /// In order.
@@ -105,14 +108,18 @@ pub enum Route {
     },
     /// One after the other, until one satisfies.
     Fallback {
+        /// Where it stands.
+        path: String,
         /// In order.
         targets: OneOrMore<Route>,
         /// What does not satisfy.
         on_status: FallThrough,
     },
-    /// A draw; parsed, but refused for now.
+    /// A draw.
     Loadbalance {
-        /// The candidates. Their weights are finite, not negative, and not all zero.
+        /// Where it stands.
+        path: String,
+        /// The candidates. Their weights are not negative, and their sum is finite and not zero.
         targets: OneOrMore<Weighted>,
     },
     /// Exactly this one.
@@ -133,8 +140,8 @@ pub struct Weighted {
 /// One case of a conditional route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
-    /// The query as written (protocol §2.3).
-    pub query: Map<String, Value>,
+    /// What it asks (protocol §2.3).
+    pub query: Query,
     /// The index of the candidate that it names.
     pub then: usize,
 }
@@ -185,12 +192,31 @@ impl Config {
 }
 
 impl Route {
+    /// What its conditions ask for, in any order.
+    pub fn keys(&self) -> Vec<&Key> {
+        match self {
+            Route::Conditional { targets, conditions, .. } => {
+                let own = conditions.iter().flat_map(|condition| condition.query.tests()).map(|(key, _)| key);
+                own.chain(targets.iter().flat_map(Route::keys)).collect()
+            }
+            Route::Fallback { targets, .. } => targets.iter().flat_map(Route::keys).collect(),
+            Route::Loadbalance { targets, .. } => targets.iter().flat_map(|target| target.route.keys()).collect(),
+            Route::Single(route) => route.keys(),
+            Route::Target(_) => Vec::new(),
+        }
+    }
+
     fn worst_case(&self, tries: &dyn Fn(TargetId) -> u32) -> u32 {
         let worst = |route: &Route| route.worst_case(tries);
         match self {
-            Route::Conditional { targets, .. } => targets.iter().map(worst).max().unwrap_or(0),
+            Route::Conditional { targets, conditions, default, .. } => {
+                let chosen = conditions.iter().map(|condition| condition.then).chain(*default);
+                chosen.filter_map(|index| targets.get(index)).map(worst).max().unwrap_or(0)
+            }
             Route::Fallback { targets, .. } => targets.iter().map(worst).sum(),
-            Route::Loadbalance { targets } => targets.iter().map(|t| worst(&t.route)).max().unwrap_or(0),
+            Route::Loadbalance { targets, .. } => {
+                targets.iter().filter(|target| target.weight > 0.0).map(|target| worst(&target.route)).max().unwrap_or(0)
+            }
             Route::Single(route) => worst(route),
             Route::Target(id) => tries(*id),
         }
@@ -251,6 +277,11 @@ impl<T> OneOrMore<T> {
     pub fn new(all: impl IntoIterator<Item = T>) -> Option<OneOrMore<T>> {
         let mut all = all.into_iter();
         Some(OneOrMore { first: Box::new(all.next()?), rest: all.collect() })
+    }
+
+    /// The one at that index.
+    pub fn get(&self, index: usize) -> Option<&T> {
+        index.checked_sub(1).map_or(Some(&*self.first), |index| self.rest.get(index))
     }
 
     /// Each in order.

@@ -11,6 +11,7 @@ use super::written::{MAX_MISTAKES, Mistakes, Object};
 use super::{Condition, FallThrough, MAX_ATTEMPTS, MAX_DEPTH, MAX_TARGETS, OneOrMore, Options, Policy, Retry, StatusSet};
 use crate::error::{GatewayError, Problem};
 use crate::provider::{self, Provider};
+use crate::route::condition::{self, MAX_TESTS, Query};
 use crate::secret::Secret;
 use crate::time::Millis;
 use serde_json::{Map, Value};
@@ -110,7 +111,7 @@ pub fn parse(fields: &Map<String, Value>, context: Context) -> Result<Node, Gate
         let message = "this is version 1 of the config format, which is not read any more; write `targets` in place of `options`";
         return Err(GatewayError::InvalidConfig(vec![Problem { path: "options".into(), message: message.into() }]));
     }
-    let mut reading = Reading { context, targets: 0, not_yet: Vec::new() };
+    let mut reading = Reading { context, targets: 0, tests: 0, not_yet: Vec::new() };
     let node = reading.node(&root, 1, context.hosted);
     let mistakes = mistakes.take();
     match node {
@@ -142,6 +143,8 @@ struct Reading<'a> {
     context: Context<'a>,
     /// Leaves met so far.
     targets: usize,
+    /// Tests in conditions met so far.
+    tests: usize,
     /// Paths of what is understood and not built.
     not_yet: Vec<String>,
 }
@@ -170,11 +173,8 @@ impl Reading<'_> {
         };
         self.note_unbuilt(&strategy);
         let mode = strategy.word("mode", &["single", "loadbalance", "fallback", "conditional"])?;
-        if !matches!(mode, "single" | "fallback") {
-            self.not_yet(format!("{} '{mode}'", strategy.at("mode")));
-        }
         match mode {
-            "conditional" => read_conditional(object, &strategy, targets),
+            "conditional" => self.conditional(object, &strategy, targets),
             "fallback" => {
                 let on_status = strategy.statuses("on_status_codes").map_or(FallThrough::NotSuccess, FallThrough::Listed);
                 Some(Kind::Fallback { targets: targets?, on_status })
@@ -182,6 +182,44 @@ impl Reading<'_> {
             "loadbalance" => read_loadbalance(object, targets?),
             _ => Some(Kind::Single(targets?.first)),
         }
+    }
+
+    fn conditional(&mut self, object: &Object, strategy: &Object, targets: Option<OneOrMore<Node>>) -> Option<Kind> {
+        // Looked up in what was written, so that a mistake in a target does not make its name a mistake too.
+        let written = object.value("targets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let named = |object: &Object, key: &str| {
+            let name = object.text(key)?;
+            let has_it = |target: &Value| target.get("name").and_then(Value::as_str).map(str::trim) == Some(name);
+            let found = written.iter().position(has_it);
+            if found.is_none() {
+                object.mistake(key, format!("no target has the name '{name}'"));
+            }
+            found
+        };
+        let conditions = strategy.objects("conditions", "a conditional strategy needs at least one condition");
+        let conditions = conditions.into_iter().flatten().filter_map(|condition| {
+            for key in ["query", "then"].into_iter().filter(|key| !condition.has(key)) {
+                condition.mistake(key, "needed in a condition");
+            }
+            let (query, then) = (self.query(&condition), named(&condition, "then"));
+            Some(Condition { query: query?, then: then? })
+        });
+        let (conditions, default) = (OneOrMore::new(conditions), named(strategy, "default"));
+        Some(Kind::Conditional { targets: targets?, conditions: conditions?, default })
+    }
+
+    fn query(&mut self, condition: &Object) -> Option<Query> {
+        let had = self.tests;
+        let mut reading = condition::Reading { tests: had, ..condition::Reading::default() };
+        let query = Query::parse(condition.map("query")?, "query", &mut reading);
+        self.tests = reading.tests;
+        for (path, message) in reading.mistakes {
+            condition.mistake(&path, message);
+        }
+        if had <= MAX_TESTS && self.tests > MAX_TESTS {
+            condition.mistake("query", format!("with this one, the config's conditions make more than {MAX_TESTS} tests"));
+        }
+        Some(query)
     }
 
     fn targets(&mut self, object: &Object, depth: usize, hosted: bool) -> Option<OneOrMore<Node>> {
@@ -275,34 +313,16 @@ pub fn needs_host(provider: &Provider, hosted: bool) -> bool {
 }
 
 fn read_loadbalance(object: &Object, targets: OneOrMore<Node>) -> Option<Kind> {
-    if targets.iter().all(|target| target.weight == 0.0) {
-        object.mistake("targets", "every weight is 0, so none could be chosen");
+    let sum: f64 = targets.iter().map(|target| target.weight).sum();
+    if sum == 0.0 {
+        object.mistake("targets", "no target selectable: every weight is 0");
+        return None;
+    }
+    if !sum.is_finite() {
+        object.mistake("targets", "the weights add up to more than a number can hold");
         return None;
     }
     Some(Kind::Loadbalance(targets))
-}
-
-fn read_conditional(object: &Object, strategy: &Object, targets: Option<OneOrMore<Node>>) -> Option<Kind> {
-    // Looked up in what was written, so that a mistake in a target does not make its name a mistake too.
-    let written = object.value("targets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let named = |object: &Object, key: &str| {
-        let name = object.text(key)?;
-        let found = written.iter().position(|target| target.get("name").and_then(Value::as_str) == Some(name));
-        if found.is_none() {
-            object.mistake(key, format!("no target has the name '{name}'"));
-        }
-        found
-    };
-    let conditions = strategy.objects("conditions", "a conditional strategy needs at least one condition");
-    let conditions = conditions.into_iter().flatten().filter_map(|condition| {
-        for key in ["query", "then"].into_iter().filter(|key| !condition.has(key)) {
-            condition.mistake(key, "needed in a condition");
-        }
-        let (query, then) = (condition.map("query"), named(&condition, "then"));
-        Some(Condition { query: query?.clone(), then: then? })
-    });
-    let (conditions, default) = (OneOrMore::new(conditions), named(strategy, "default"));
-    Some(Kind::Conditional { targets: targets?, conditions: conditions?, default })
 }
 
 fn read_settings(object: &Object, policy: &Policy) -> Settings {
