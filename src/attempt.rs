@@ -27,6 +27,7 @@ use crate::trace::cost;
 use crate::trace::message::HttpMessage;
 use crate::trace::redact::{self, Credentials};
 use crate::trace::span::{ErrorType, Reason, SpanError};
+use crate::wire::splice::{OwnedObject, Payload};
 use std::borrow::Cow;
 
 /// What all attempts of a call share.
@@ -38,8 +39,8 @@ pub struct Call<'c> {
     pub caller: &'c Caller,
     /// The caller's headers.
     pub headers: &'c Headers,
-    /// The caller's body, a JSON object.
-    pub body: &'c [u8],
+    /// The caller's body.
+    pub body: &'c OwnedObject,
     /// What is asked.
     pub operation: Operation,
     /// Every credential of the call.
@@ -79,8 +80,8 @@ pub struct Answer<N> {
     pub headers: Headers,
     /// The platform's answer.
     pub native: N,
-    /// The body for the caller, and whether it is the upstream's own.
-    pub body: Vec<u8>,
+    /// The body for the caller.
+    pub body: Payload,
     /// Whether `body` was translated.
     pub translated: bool,
 }
@@ -260,7 +261,7 @@ fn whole<N>(
 /// An answer as the caller gets it.
 struct Read {
     status: u16,
-    body: Vec<u8>,
+    body: Payload,
     observed: Observed,
     error: Option<String>,
 }
@@ -273,13 +274,20 @@ fn read_answer(prepared: &Prepared<'_>, target: &Target, status: u16, bytes: Vec
             Some(translator) => translator.error(status, &bytes),
             None => (status, bytes),
         };
-        return Ok(Read { status, body, observed: Observed::default(), error: Some(message) });
+        return Ok(Read { status, body: Payload::read(body), observed: Observed::default(), error: Some(message) });
     }
     let (body, observed) = match &prepared.translator {
-        Some(translator) => translator.answer(&bytes, now.0 / 1000, target.strict).map_err(|error| error.to_string())?,
+        Some(translator) => {
+            let translated = translator.answer(&bytes, now.0 / 1000, target.strict);
+            translated.map(|(body, observed)| (Payload::read(body), observed)).map_err(|error| error.to_string())?
+        }
         None => {
-            let observed = observe::answer(&bytes);
-            (bytes, observed)
+            let body = Payload::read(bytes);
+            let observed = match &body {
+                Payload::Object(answer) => observe::of(&answer.object()),
+                Payload::Bytes(bytes) => observe::answer(bytes),
+            };
+            (body, observed)
         }
     };
     Ok(Read { status, body, observed, error: None })
@@ -299,8 +307,12 @@ fn prepare<'c>(call: &Call<'c>, target: &Target) -> Result<Prepared<'c>, Gateway
         GatewayError::UnsupportedOperation(format!("{} has no {} ({}).", provider.name, call.operation.as_str(), target.path))
     })?;
     let key = credential(call, target)?;
-    let body = crate::config::params::apply(target, call.body)?;
-    let peeked = peek::peek(&body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
+    let body = crate::config::params::apply(target, call.body.as_bytes())?;
+    let peeked = match &body {
+        Cow::Borrowed(_) => peek::of(call.body.object()),
+        Cow::Owned(edited) => peek::peek(edited),
+    };
+    let peeked = peeked.map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
     let model = peeked.model.as_deref().map(|model| call.credentials.scrub(model.to_owned()));
     let mut attributes = Attributes::default();
     for (name, value) in peeked.attributes() {

@@ -150,6 +150,7 @@ impl GatewayError {
     pub fn headers(&self) -> Headers {
         match self {
             GatewayError::MethodNotAllowed(allow) => [("allow", *allow)].into_iter().collect(),
+            GatewayError::Internal(_) => [("x-portkey-gateway-exception", "true")].into_iter().collect(),
             GatewayError::Unauthorized => [("www-authenticate", "Bearer")].into_iter().collect(),
             _ => Headers::default(),
         }

@@ -31,7 +31,7 @@ use crate::trace::cost;
 use crate::trace::message::{Body, HttpMessage};
 use crate::trace::redact::{self, Credentials};
 use crate::trace::span::{ErrorType, SpanError};
-use crate::wire::splice::Object;
+use crate::wire::splice::{Object, OwnedObject, Payload};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -151,29 +151,22 @@ async fn call<W: World>(
         keep_bodies: !head.headers.text("x-portkey-debug").is_some_and(|value| value.eq_ignore_ascii_case("false")),
         credentials: credentials(&head.headers, &caller, settings),
         head,
-        body: Vec::new(),
+        body: Payload::default(),
     };
-    let agent = session.head.headers.text("user-agent").map(|agent| session.credentials.scrub(agent.to_owned()));
-    session.trace.attributes.set_some("user_agent.original", agent);
     let config = match admit(world, settings, &mut session).await {
         Ok(config) => config,
         Err(error) => {
-            if session.body.is_empty() {
+            if session.body.as_bytes().is_empty() {
                 drain(world, &session.head.headers).await;
             }
             return session.refuse(world, &error, None);
         }
     };
-    for target in &config.targets {
-        if let CredentialSource::ApiKey(key) = &target.credential {
-            session.credentials.add(Some(key));
-        }
-    }
     let (last, retry_count) = match walk(world, settings, &caller, &config, what.0, &mut session, &mut *rng).await {
         Ok(walked) => walked,
         Err(error) => return session.refuse(world, &error, None),
     };
-    let contract = Contract::of(&session.trace, &config, &last, retry_count);
+    let contract = Contract::of(&session, &config, &last, retry_count);
     match last.tried.ending {
         Ending::Refused(error) => session.refuse(world, &error, Some(contract)),
         Ending::Nothing(error) => {
@@ -193,7 +186,7 @@ async fn call<W: World>(
 }
 
 /// Everything that is checked before the first attempt: content type, config, credentials, body. In the order of protocol §2.11.
-async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) -> Result<Config, GatewayError> {
+async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) -> Result<Rc<Config>, GatewayError> {
     let headers = &session.head.headers;
     let kind = headers.text("content-type").unwrap_or(JSON).to_ascii_lowercase();
     if kind.split(';').next().map(str::trim) != Some(JSON) {
@@ -204,7 +197,12 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
         trusted_hosts: &settings.trusted_hosts,
         own_host: headers.text("host").unwrap_or(""),
     };
-    let config = config::headers::resolve(headers, &policy)?;
+    let config = config::headers::recall(headers, &policy)?;
+    for target in &config.targets {
+        if let CredentialSource::ApiKey(key) = &target.credential {
+            session.credentials.add(Some(key));
+        }
+    }
     let worst = config.worst_case_attempts();
     if worst > config::MAX_CALL_ATTEMPTS {
         let message = format!("this config can cause {worst} attempts; at most {} are allowed", config::MAX_CALL_ATTEMPTS);
@@ -215,19 +213,33 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
     if announced.is_some_and(|length| length > settings.max_body_bytes) {
         return Err(too_large);
     }
-    session.body = world.read_body(settings.max_body_bytes).await.map_err(|error| match error {
+    let body = world.read_body(settings.max_body_bytes, announced.is_some()).await.map_err(|error| match error {
         BodyError::TooLarge => too_large,
         BodyError::Broken(_) => GatewayError::InvalidBody("it ended before it was complete".to_owned()),
     })?;
-    session.trace.request_mut().bytes_in = session.body.len() as u64;
-    let peeked = peek::peek(&session.body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
+    session.trace.request_mut().bytes_in = body.len() as u64;
+    let object = match OwnedObject::parse(body) {
+        Ok(object) => object,
+        Err((error, bytes)) => {
+            session.body = Payload::Bytes(bytes);
+            return Err(GatewayError::InvalidBody(error.to_string()));
+        }
+    };
+    let noted = note(object.object(), session);
+    session.body = Payload::Object(object);
+    noted.map(|()| config)
+}
+
+/// Tells the trace what the body asks for.
+fn note(body: Object<'_>, session: &mut Session) -> Result<(), GatewayError> {
+    let peeked = peek::of(body).map_err(|error| GatewayError::InvalidBody(error.to_string()))?;
     let facts = session.trace.request_mut();
     facts.model = peeked.model.as_deref().map(|model| session.credentials.scrub(model.to_owned()));
     facts.stream = peeked.stream;
     if let Some(user) = &peeked.user {
         session.trace.context.with_user(user);
     }
-    Ok(config)
+    Ok(())
 }
 
 /// Takes a small body that nobody will look at: a connection with an unread body is closed, and the client that meant to
@@ -235,7 +247,7 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
 async fn drain<W: World>(world: &W, headers: &Headers) {
     let announced = headers.text("content-length").and_then(|length| length.parse::<u64>().ok());
     if announced.is_some_and(|length| length <= DRAINED) {
-        let _ = world.read_body(DRAINED).await; // whatever it is
+        let _ = world.read_body(DRAINED, true).await; // whatever it is
     }
 }
 
@@ -255,8 +267,11 @@ async fn walk<W: World>(
     session: &mut Session,
     rng: &mut dyn Rng,
 ) -> Result<(Last<W::Native>, i32), GatewayError> {
-    let (metadata, params) = asked(config, session);
     let Session { trace, credentials, head, body, keep_bodies } = session;
+    let Payload::Object(body) = body else {
+        return Err(GatewayError::Internal("a body was let in without being read".to_owned()));
+    };
+    let (metadata, params) = asked(config, &trace.context.metadata, body, credentials);
     let call = Call { settings, caller, headers: &head.headers, body, operation, credentials, keep_bodies: *keep_bodies };
     for target in &config.targets {
         attempt::credential(&call, target)?;
@@ -303,32 +318,36 @@ async fn walk<W: World>(
     }
 }
 
-/// What the config's conditions ask for: metadata, and members of the body; most configs ask for nothing, and then the body
-/// is not read. Credentials are masked here already, since what a condition sees is recorded.
-fn asked(config: &Config, session: &Session) -> (BTreeMap<String, String>, Map<String, Value>) {
-    let (mut metadata, mut params) = (BTreeMap::new(), Map::new());
+/// What the config's conditions ask for: metadata, and members of the body. Credentials are masked here already, since what a
+/// condition sees is recorded.
+fn asked(
+    config: &Config,
+    metadata: &BTreeMap<String, String>,
+    body: &OwnedObject,
+    credentials: &Credentials,
+) -> (BTreeMap<String, String>, Map<String, Value>) {
+    let (mut texts, mut params) = (BTreeMap::new(), Map::new());
     let keys = config.route.keys();
     if keys.is_empty() {
-        return (metadata, params);
+        return (texts, params); // as in most calls
     }
-    let body = Object::parse(&session.body).ok();
+    let body = body.object();
     for key in keys {
         match key {
             Key::Metadata(name) => {
-                let text = session.trace.context.metadata.get(name);
-                metadata.extend(text.map(|text| (name.clone(), session.credentials.scrub(text.clone()))));
+                texts.extend(metadata.get(name).map(|text| (name.clone(), credentials.scrub(text.clone()))));
             }
             Key::Params(name) => {
-                let value = body.as_ref().and_then(|body| body.get(name)).and_then(|text| serde_json::from_str(text).ok());
+                let value = body.get(name).and_then(|text| serde_json::from_str(text).ok());
                 params.extend(value.map(|value| match value {
-                    Value::String(text) => (name.clone(), session.credentials.scrub(text).into()),
+                    Value::String(text) => (name.clone(), credentials.scrub(text).into()),
                     value => (name.clone(), value),
                 }));
             }
             Key::Pathname => {}
         }
     }
-    (metadata, params)
+    (texts, params)
 }
 
 /// Leaves a decision on the request span. What the body said in words is not kept with a call that keeps no bodies.
@@ -364,7 +383,7 @@ struct Session {
     trace: CallTrace,
     credentials: Credentials,
     head: Head,
-    body: Vec<u8>,
+    body: Payload,
     keep_bodies: bool,
 }
 
@@ -385,7 +404,7 @@ impl Session {
             _ => ErrorType::Config,
         };
         let mut reply = refusal(error);
-        contract.unwrap_or_else(|| Contract::bare(&self.trace)).write(&mut reply.headers);
+        contract.unwrap_or_else(|| Contract::bare(&self)).write(&mut reply.headers);
         let span_error = SpanError { kind, message: self.credentials.scrub(public.message) };
         self.finish_own(world, &reply, Some(span_error));
         reply
@@ -425,17 +444,18 @@ impl Session {
         let error = (answer.status >= 400).then(|| SpanError {
             kind: ErrorType::HttpStatus,
             message: self.credentials.scrub(
-                openai_error::error_message(&answer.body).unwrap_or_else(|| format!("The upstream answered {}.", answer.status)),
+                openai_error::error_message(answer.body.as_bytes())
+                    .unwrap_or_else(|| format!("The upstream answered {}.", answer.status)),
             ),
         });
-        let bytes_out = answer.body.len() as u64;
+        let bytes_out = answer.body.as_bytes().len() as u64;
         let (body, kept) = if answer.translated {
             headers.push("content-type", JSON);
-            (ReplyBody::Rewritten(answer.native, answer.body.clone()), answer.body)
+            (ReplyBody::Rewritten(answer.native, answer.body.as_bytes().to_vec()), answer.body)
         } else {
             (ReplyBody::Upstream(answer.native), answer.body)
         };
-        let kept = self.response(answer.status, &answer.headers, |credentials| credentials.body(kept, true));
+        let kept = self.response(answer.status, &answer.headers, |credentials| credentials.payload(kept));
         self.finish(world, answer.status, error, bytes_out, kept);
         Reply { status: answer.status, headers, body }
     }
@@ -492,6 +512,9 @@ impl Session {
             let assembled = judged.stream.assembled;
             let kept = session.response(status, &upstream_headers, |credentials| match assembled {
                 Some(assembled) => credentials.body(assembled.into_bytes(), true),
+                None if passed.total_bytes > passed.bytes.len() as u64 => {
+                    credentials.beginning(&passed.bytes, passed.total_bytes)
+                }
                 None => credentials.body(passed.bytes, false),
             });
             // The claim is the last thing that a panic before it could have prevented: until here the guard stands by.
@@ -507,7 +530,7 @@ impl Session {
     /// What the shell sends if the gateway dies under the stream, without what it will have seen.
     fn guard(&self, attempt: &OpenAttempt, status: u16, headers: &Headers) -> String {
         let mut trace = self.trace.clone();
-        trace.context.metadata.values_mut().for_each(|text| self.credentials.scrub_in(text));
+        describe_caller(&mut trace, &self.head, &self.credentials);
         let end = AttemptEnd { status_code: Some(status), stream: true, ..AttemptEnd::at(attempt.started()) };
         trace.close_attempt(attempt.clone(), end, Default::default());
         let end = CallEnd {
@@ -515,23 +538,35 @@ impl Session {
             status_code: status,
             error: None,
             bytes_out: 0,
-            exchange: self.response(status, headers, |_| Body::None).map(|response| (self.request(GUARD_BODY_LIMIT), response)),
+            exchange: self
+                .response(status, headers, |_| Body::None)
+                .map(|response| (self.request(self.guarded_body()), response)),
         };
         deliver::guard_text(&trace.finish(end))
     }
 
-    /// The request as it is kept; a body above `limit` bytes by its length and beginning.
-    fn request(&self, limit: usize) -> HttpMessage {
-        let body = match self.body.get(..limit) {
-            Some(head) if self.body.len() > limit => Body::Truncated {
-                bytes: self.body.len() as u64,
-                head: self.credentials.scrub(String::from_utf8_lossy(head.get(..1_000).unwrap_or(head)).into_owned()),
+    /// The request's body as a guard carries it: above a limit by its length and beginning.
+    fn guarded_body(&self) -> Body {
+        let bytes = self.body.as_bytes();
+        match bytes.get(..GUARD_HEAD) {
+            Some(head) if bytes.len() > GUARD_BODY_LIMIT => self.credentials.beginning(head, bytes.len() as u64),
+            _ => self.credentials.payload(self.body.clone()),
+        }
+    }
+
+    /// The request's body as it is kept: one that is no JSON object was refused, and shows why.
+    fn kept_body(&mut self) -> Body {
+        match std::mem::take(&mut self.body) {
+            Payload::Bytes(bytes) => match self.credentials.body(bytes.clone(), true) {
+                Body::Truncated { .. } => self.credentials.body(bytes, false),
+                other => other,
             },
-            _ => match self.credentials.body(self.body.clone(), true) {
-                Body::Truncated { .. } => self.credentials.body(self.body.clone(), false),
-                body => body,
-            },
-        };
+            object => self.credentials.payload(object),
+        }
+    }
+
+    /// The request as it is kept.
+    fn request(&self, body: Body) -> HttpMessage {
         HttpMessage {
             method: Some(self.head.method.clone()),
             url: Some(self.head.path.clone()),
@@ -561,12 +596,6 @@ impl Session {
         self.finish(world, reply.status, error, length, kept);
     }
 
-    /// A caller may put a key where no key belongs.
-    fn scrub_context(&mut self) {
-        let context = &mut self.trace.context;
-        context.metadata.values_mut().chain(&mut context.span_name).for_each(|text| self.credentials.scrub_in(text));
-    }
-
     /// The one exit of a call.
     fn finish<W: World>(
         mut self,
@@ -576,8 +605,11 @@ impl Session {
         bytes_out: u64,
         response: Option<HttpMessage>,
     ) {
-        let exchange = response.map(|response| (self.request(usize::MAX), response));
-        self.scrub_context();
+        let exchange = response.map(|response| {
+            let body = self.kept_body();
+            (self.request(body), response)
+        });
+        describe_caller(&mut self.trace, &self.head, &self.credentials);
         let record = self.trace.finish(CallEnd { at: world.now(), status_code, error, bytes_out, exchange });
         deliver::deliver(world, record);
     }
@@ -589,26 +621,31 @@ struct Contract {
     request_id: String,
     retry_count: i32,
     used: Option<(String, &'static str)>,
+    /// Whether a page in a browser called, which is all that CORS is for.
+    to_a_page: bool,
 }
 
 impl Contract {
-    fn bare(trace: &CallTrace) -> Contract {
+    fn bare(session: &Session) -> Contract {
         Contract {
-            trace_id: trace.context.trace_id.to_string(),
-            request_id: trace.call_id().to_string(),
+            trace_id: session.trace.context.trace_id.to_string(),
+            request_id: session.trace.call_id().to_string(),
             retry_count: 0,
             used: None,
+            to_a_page: session.head.headers.get("origin").is_some(),
         }
     }
 
-    fn of<N>(trace: &CallTrace, config: &Config, last: &Last<N>, retry_count: i32) -> Contract {
+    fn of<N>(session: &Session, config: &Config, last: &Last<N>, retry_count: i32) -> Contract {
         let target = config.target(last.target);
-        Contract { retry_count, used: Some((target.path.to_string(), target.provider.id)), ..Contract::bare(trace) }
+        Contract { retry_count, used: Some((target.path.to_string(), target.provider.id)), ..Contract::bare(session) }
     }
 
     fn write(&self, headers: &mut Headers) {
-        headers.push("access-control-allow-origin", "*");
-        headers.push("access-control-expose-headers", EXPOSED);
+        if self.to_a_page {
+            headers.push("access-control-allow-origin", "*");
+            headers.push("access-control-expose-headers", EXPOSED);
+        }
         headers.push("x-portkey-trace-id", &self.trace_id);
         headers.push("x-portkey-request-id", &self.request_id);
         headers.push("x-portkey-retry-attempt-count", &self.retry_count.to_string());
@@ -621,6 +658,15 @@ impl Contract {
             headers.push("x-should-retry", "false");
         }
     }
+}
+
+/// What the caller says of itself. Told last, when every credential of the call is known: a caller may put a key where no
+/// key belongs.
+fn describe_caller(trace: &mut CallTrace, head: &Head, credentials: &Credentials) {
+    let context = &mut trace.context;
+    context.metadata.values_mut().chain(&mut context.span_name).for_each(|text| credentials.scrub_in(text));
+    let agent = head.headers.text("user-agent").map(|agent| credentials.scrub(agent.to_owned()));
+    trace.attributes.set_some("user_agent.original", agent);
 }
 
 /// Every credential that this call could leak.
@@ -668,3 +714,5 @@ const DRAINED: u64 = 64 << 10;
 const EXPOSED: &str = "x-portkey-trace-id, x-portkey-request-id, x-portkey-retry-attempt-count, x-portkey-cache-status, x-portkey-last-used-option-index, x-portkey-provider";
 /// Bytes of a request body that the guard of a stream carries: it must fit a message beside the stream's own text.
 const GUARD_BODY_LIMIT: usize = 20_000;
+/// Bytes that it carries of a longer one.
+const GUARD_HEAD: usize = 1_000;

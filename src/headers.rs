@@ -51,7 +51,10 @@ impl Headers {
 
     /// Appends one header; `name` must be lower case and neither part may hold a line feed (they are dropped).
     pub fn push(&mut self, name: &str, value: &str) {
-        self.text.reserve(name.len() + value.len() + 2);
+        // Eight headers or so follow the first: one allocation, not five.
+        let room = if self.ends.is_empty() { TYPICAL_TEXT } else { 0 };
+        self.text.reserve((name.len() + value.len() + 2).max(room));
+        self.ends.reserve(if self.ends.is_empty() { TYPICAL_LINES } else { 2 });
         for part in [name, value] {
             match part.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
                 false => self.text.push_str(part),
@@ -79,6 +82,7 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Headers {
 }
 
 const TYPICAL_LINES: usize = 40;
+const TYPICAL_TEXT: usize = 512;
 
 #[cfg(test)]
 mod tests {

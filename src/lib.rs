@@ -10,7 +10,7 @@
 //! | 3 flows | `gateway` `attempt` `pump` `deliver` `consume` `api` | async, generic over `ports` |
 //! | 2 policy | `auth` `settings` `config` `route` `trace` `store` `mock` | pure decisions; no await, no clock, no randomness of its own |
 //! | 1 languages | `llm` `wire` `dialect` `provider` | pure translation: bytes and types in, bytes and types out |
-//! | 0 vocabulary | `ids` `time` `random` `secret` `headers` `error` `ports` | types and traits |
+//! | 0 vocabulary | `ids` `time` `random` `secret` `headers` `memo` `error` `ports` | types and traits |
 
 pub mod api;
 pub mod attempt;
@@ -26,6 +26,7 @@ pub mod gateway;
 pub mod headers;
 pub mod ids;
 pub mod llm;
+pub mod memo;
 pub mod mock;
 pub mod ports;
 pub mod provider;

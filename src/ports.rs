@@ -206,8 +206,9 @@ pub trait World: Clock + Timer + Clone + 'static {
         rewrite: Option<std::rc::Rc<std::cell::RefCell<dyn Rewrite>>>,
     ) -> (Self::Native, Self::Passing);
 
-    /// The request's body, if it is not longer than `limit` bytes. Can be read once.
-    fn read_body(&self, limit: u64) -> impl Future<Output = Result<Vec<u8>, BodyError>>;
+    /// The request's body, if it is not longer than `limit` bytes. Can be read once. Of a body whose length was `announced`
+    /// (and compared) nothing is counted on the way.
+    fn read_body(&self, limit: u64, announced: bool) -> impl Future<Output = Result<Vec<u8>, BodyError>>;
 
     /// Lets go of an answer that nobody will read; the upstream request is aborted.
     fn discard(&self, native: Self::Native);

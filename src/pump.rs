@@ -32,10 +32,14 @@ pub struct Judged {
 /// Judges a stream that passed untouched. `lenient` providers may end after a finish reason, without `[DONE]`, which the
 /// caller then gets from us.
 pub fn judge_untouched(passed: &Passed, lenient: bool) -> Judged {
+    let whole_copy = passed.total_bytes == passed.bytes.len() as u64;
     let mut observer = StreamObserver::default();
-    observer.push(&passed.bytes);
+    observer.push(if whole_copy { &passed.bytes } else { after_the_gap(&passed.bytes) });
     let finished = observer.saw_finish();
     let mut stream = observer.finish();
+    if !whole_copy {
+        stream.assembled = None; // its middle is not there
+    }
     if lenient && finished && stream.end == StreamEnd::Truncated && passed.end == ConnectionEnd::Closed {
         stream.end = StreamEnd::Complete;
         return Judged { stream, error: None, last_words: Some(DONE.to_vec()) };
@@ -51,6 +55,13 @@ pub fn judge_untouched(passed: &Passed, lenient: bool) -> Judged {
         .filter(|_| !told)
         .map(|error| error::error_event(&error.message, Some(error.kind.as_str()), if inside { b"x" } else { b"" }));
     Judged { stream, error, last_words }
+}
+
+/// Of a copy that was too long to keep: its end, from an event boundary on. Usage and terminator are there.
+fn after_the_gap(bytes: &[u8]) -> &[u8] {
+    let tail = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
+    let boundary = tail.windows(2).position(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
+    tail.get(boundary..).unwrap_or_default()
 }
 
 /// Whether bytes begin as an event stream does: with a field, a comment, or nothing yet.
@@ -107,10 +118,11 @@ impl Rewrite for Shared {
 /// Finishes the record of a stream whose gateway died under it.
 pub fn finish_guard(record: GuardRecord) -> CallRecord {
     let GuardRecord { record: mut call, raw, end, first, ended, bytes, .. } = record;
+    let seen = if bytes > raw.len() as u64 { after_the_gap(raw.as_bytes()) } else { raw.as_bytes() };
     let provider = call.spans.last().and_then(|span| provider::find(span.provider.as_deref()?));
     let stream = match provider.map(|provider| provider.dialect) {
-        Some(Dialect::Anthropic) => crate::dialect::translate::observe_anthropic(raw.as_bytes()),
-        Some(Dialect::OpenAi) | None => observe::stream(raw.as_bytes()),
+        Some(Dialect::Anthropic) => crate::dialect::translate::observe_anthropic(seen),
+        Some(Dialect::OpenAi) | None => observe::stream(seen),
     };
     let end = match end {
         GuardEnd::ClientGone => ConnectionEnd::ClientGone,
@@ -152,4 +164,6 @@ pub fn finish_guard(record: GuardRecord) -> CallRecord {
     call
 }
 
+/// Bytes at the end of a stream that `bridge.js` keeps whatever its length.
+const TAIL: usize = 48 << 10;
 const DONE: &[u8] = b"data: [DONE]\n\n";

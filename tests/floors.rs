@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Floor of each top-level module, lowest first.
 const FLOORS: [&[&str]; 5] = [
-    &["ids", "time", "random", "secret", "headers", "error", "ports"],
+    &["ids", "time", "random", "secret", "headers", "memo", "error", "ports"],
     &["llm", "wire", "dialect", "provider"],
     &["auth", "settings", "config", "route", "trace", "store", "mock"],
     &["gateway", "attempt", "pump", "deliver", "consume", "api"],

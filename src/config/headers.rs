@@ -8,8 +8,53 @@ use super::resolve::{self, Overrides};
 use super::{Config, MAX_ATTEMPTS, Options, Policy, Retry, written};
 use crate::error::GatewayError;
 use crate::headers::Headers;
+use crate::memo::Memo;
 use crate::provider::Provider;
 use serde_json::{Map, Value};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// As [`resolve`], but a config that this isolate has resolved before is not resolved again: clients repeat their headers
+/// from call to call. Refusals are not remembered.
+pub fn recall(headers: &Headers, policy: &Policy) -> Result<Rc<Config>, GatewayError> {
+    let key = key(headers, policy);
+    if let Some(config) = KNOWN.with_borrow(|known| known.get(&key).cloned()) {
+        return Ok(config);
+    }
+    let config = Rc::new(resolve(headers, policy)?);
+    if key.len() <= MAX_KEY {
+        KNOWN.with_borrow_mut(|known| known.put(key, config.clone()));
+    }
+    Ok(config)
+}
+
+thread_local! {
+    static KNOWN: RefCell<Memo<String, Rc<Config>>> = const { RefCell::new(Memo::new(MAX_KNOWN)) };
+}
+
+/// Everything that a config is made of: the policy, and the headers that [`Given`] takes. The framing is that of
+/// [`Headers`], so two requests have one key only if they say the same.
+fn key(headers: &Headers, policy: &Policy) -> String {
+    let mut key = String::with_capacity(TYPICAL_KEY);
+    key.push(if policy.mock_enabled { '+' } else { '-' });
+    for host in policy.trusted_hosts {
+        key.extend([host, ","]);
+    }
+    key.extend(["\n", policy.own_host, "\n"]);
+    for (name, value) in headers.iter().filter(|(name, _)| is_read(name)) {
+        key.extend([name, "\n", value, "\n"]);
+    }
+    key
+}
+
+/// Whether [`Given`] looks at that header; it sees no other.
+fn is_read(name: &str) -> bool {
+    match name.strip_prefix(PREFIX) {
+        Some("trace-id" | "span-id" | "span-name" | "parent-span-id" | "metadata" | "api-key" | "debug") => false,
+        Some(_) => true,
+        None => BARE_OPTIONS.contains(&name),
+    }
+}
 
 /// The config that holds for a request.
 pub fn resolve(headers: &Headers, policy: &Policy) -> Result<Config, GatewayError> {
@@ -64,7 +109,7 @@ struct Given<'h> {
 impl<'h> Given<'h> {
     fn collect(headers: &'h Headers) -> Given<'h> {
         let mut given = Given::default();
-        for (name, value) in headers.iter() {
+        for (name, value) in headers.iter().filter(|(name, _)| is_read(name)) {
             let value = value.trim();
             match name.strip_prefix(PREFIX) {
                 _ if value.is_empty() => {}
@@ -166,6 +211,12 @@ fn whole(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     whole.parse().ok().filter(|_| fraction.bytes().all(|byte| byte.is_ascii_digit()))
 }
+
+/// Ways of calling that an isolate remembers: one a client and a route through it.
+const MAX_KNOWN: usize = 64;
+/// Bytes of the longest that is remembered, so that all of them stay below half a megabyte.
+const MAX_KEY: usize = 4096;
+const TYPICAL_KEY: usize = 256;
 
 const PREFIX: &str = "x-portkey-";
 const SAVED_CONFIG: &str = "pc-";

@@ -675,3 +675,31 @@ fn no_config_panics_or_is_lost() {
         }
     }
 }
+
+/// What is remembered is what would be resolved: each of these requests differs from the others in one thing.
+#[test]
+fn a_recalled_config_is_the_resolved_one() {
+    let base = [("x-portkey-provider", "openai"), ("x-portkey-custom-host", "https://up.example/v1")];
+    let more = [
+        ("x-portkey-retry-count", "2"),
+        ("x-portkey-request-timeout", "50"),
+        ("x-portkey-forward-headers", "x-a"),
+        ("x-portkey-strict-open-ai-compliance", "false"),
+        ("x-portkey-openai-organization", "org"),
+        ("openai-beta", "b"),
+        ("x-portkey-mode", "proxy"),
+        ("x-portkey-trace-id", "says nothing here"),
+        ("x-portkey-config", r#"{"api_key":"k"}"#),
+        ("x-portkey-virtual-key", "refused"),
+    ];
+    let own_host = Policy { own_host: "up.example", ..policy() };
+    for _ in 0..2 {
+        for policy in [policy(), own_host] {
+            for extra in std::iter::once(None).chain(more.into_iter().map(Some)) {
+                let headers = base.into_iter().chain(extra).collect();
+                let (recalled, resolved) = (headers::recall(&headers, &policy), headers::resolve(&headers, &policy));
+                assert_eq!(format!("{:?}", recalled.as_deref()), format!("{:?}", resolved.as_ref()), "{extra:?}");
+            }
+        }
+    }
+}

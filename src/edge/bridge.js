@@ -55,9 +55,9 @@ export function requestHead(request) {
   return text;
 }
 
-/** The body as an ArrayBuffer; null when it is longer than `limit`. */
-export async function readBody(request, limit) {
-  if (request.headers.has("content-length") || !request.body) return request.arrayBuffer();
+/** The body as an ArrayBuffer; null when it is longer than `limit`, which is only watched if its length was not announced. */
+export async function readBody(request, limit, announced) {
+  if (announced || !request.body) return request.arrayBuffer();
   const chunks = [];
   let total = 0;
   for (const reader = request.body.getReader(); ; ) {
@@ -81,14 +81,24 @@ export function textBindings(env) {
 
 // ---- answers out -------------------------------------------------------------------------------------------------
 
-/** An answer: an upstream's headers (if any) under ours. `body` null takes the upstream's own buffer or stream. */
+/** Hop-by-hop, or no longer true once the platform has decoded the body; and what only the gateway may say. */
+const NOT_FORWARDED = [
+  "connection", "content-encoding", "content-length", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
+  "x-portkey-gateway-exception", "x-portkey-last-used-option-params",
+];
+
+/**
+ * An answer: an upstream's headers (if any) under ours. `body` null takes the upstream's own buffer or stream. The platform
+ * copies the upstream's headers in one go, for less than a walk over them costs.
+ */
 export function respond(status, ours, upstream, body) {
-  const headers = upstream ? upstream.forwarded : {};
-  const lines = ours.split("\n");
-  for (let i = 0; i + 1 < lines.length; i += 2) headers[lines[i]] = lines[i + 1];
   const bodyless = status === 204 || status === 205 || status === 304;
-  const response = new Response(bodyless ? null : (body ?? upstream.buffer ?? upstream.stream), { status, headers });
-  for (const cookie of upstream?.cookies ?? []) response.headers.append("set-cookie", cookie);
+  if (!upstream) return new Response(bodyless ? null : body, { status, headers: record(ours) });
+  const response = new Response(bodyless ? null : (body ?? upstream.buffer ?? upstream.stream), { status, headers: upstream.headers });
+  const { headers } = response;
+  for (const name of NOT_FORWARDED) if (headers.has(name)) headers.delete(name);
+  const lines = ours.split("\n");
+  for (let i = 0; i + 1 < lines.length; i += 2) headers.set(lines[i], lines[i + 1]);
   return response;
 }
 
@@ -97,19 +107,14 @@ export function respond(status, ours, upstream, body) {
 const ANSWERED = 0, TIMEOUT = 1, CONNECT = 2, CLIENT_GONE = 3;
 
 /** What the core looks at in an upstream's answer, or keeps with the log. */
-const LOOKED_AT = new Set([
+const LOOKED_AT = [
   "content-type", "retry-after", "retry-after-ms", "x-ms-retry-after-ms", "request-id", "x-request-id", "cf-ray", "location",
   "openai-processing-ms", "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens",
-]);
-
-/** Hop-by-hop, or no longer true once the platform has decoded the body; and what only the gateway may say (`x-portkey-*`). */
-const NOT_FORWARDED = new Set([
-  "connection", "content-encoding", "content-length", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
-]);
+];
 
 /** One upstream request: everything up to the whole body, or to the headers of an event stream, in one promise. */
 export async function exchange(url, method, flat, body, timeout, signal, script) {
-  const result = { kind: ANSWERED, status: 0, head: "", at: 0, message: "", forwarded: {}, cookies: null, buffer: null, stream: null };
+  const result = { kind: ANSWERED, status: 0, head: "", at: 0, message: "", headers: null, buffer: null, stream: null };
   if (signal.aborted) return failed(result, CLIENT_GONE);
   let timedOut = false, timer = 0, abort = signal;
   if (timeout > 0) {
@@ -122,16 +127,13 @@ export async function exchange(url, method, flat, body, timeout, signal, script)
     if (timer) clearTimeout(timer);
     result.status = response.status;
     result.at = Date.now();
-    let isEvents = false;
-    response.headers.forEach((value, name) => {
-      if (LOOKED_AT.has(name)) {
-        result.head += name + "\n" + value + "\n";
-        if (name === "content-type") isEvents = value.startsWith("text/event-stream");
-      }
-      if (name === "set-cookie") (result.cookies ??= []).push(value);
-      else if (!NOT_FORWARDED.has(name) && !name.startsWith("x-portkey-")) result.forwarded[name] = value;
-    });
-    if (isEvents && response.ok && response.body) result.stream = response.body;
+    const { headers } = response;
+    result.headers = headers;
+    for (const name of LOOKED_AT) {
+      const value = headers.get(name);
+      if (value !== null) result.head += name + "\n" + value + "\n";
+    }
+    if (result.head.startsWith("content-type\ntext/event-stream") && response.ok && response.body) result.stream = response.body;
     else result.buffer = await response.arrayBuffer();
   } catch (error) {
     if (timer) clearTimeout(timer);

@@ -8,7 +8,7 @@ extern "C" {
     #[wasm_bindgen(js_name = requestHead)]
     pub fn request_head(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = readBody)]
-    pub fn read_body(request: &web_sys::Request, limit: f64) -> Promise;
+    pub fn read_body(request: &web_sys::Request, limit: f64, announced: bool) -> Promise;
     #[wasm_bindgen(js_name = textBindings)]
     pub fn text_bindings(env: &JsValue) -> String;
     pub fn respond(status: u16, ours: &str, upstream: &JsValue, body: &JsValue) -> web_sys::Response;

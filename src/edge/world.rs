@@ -112,9 +112,9 @@ impl World for Edge {
         (native, EdgePassing { passing, _push: push })
     }
 
-    async fn read_body(&self, limit: u64) -> Result<Vec<u8>, BodyError> {
+    async fn read_body(&self, limit: u64, announced: bool) -> Result<Vec<u8>, BodyError> {
         let Some(request) = &self.platform.request else { return Ok(Vec::new()) };
-        let read = wait(bridge::read_body(request, limit as f64)).await;
+        let read = wait(bridge::read_body(request, limit as f64, announced)).await;
         let buffer = read.map_err(|error| BodyError::Broken(bridge::words(&error)))?;
         let bytes = (!buffer.is_null()).then(|| Uint8Array::new(&buffer).to_vec()).ok_or(BodyError::TooLarge)?;
         if bytes.len() as u64 > limit { Err(BodyError::TooLarge) } else { Ok(bytes) }

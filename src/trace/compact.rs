@@ -109,7 +109,7 @@ fn put_span(span: &SpanRecord, first: &SpanRecord, call: &CallRecord, out: &mut 
     if !span.metadata.is_empty() {
         let mut metadata = ObjectWriter::open(object.member("metadata"));
         for (key, value) in &span.metadata {
-            metadata.set(key, value);
+            metadata.set_named(key, value);
         }
         metadata.close();
     }
@@ -151,7 +151,7 @@ fn put_event(event: &SpanEvent, out: &mut String) {
     if !event.attributes.is_empty() {
         let mut attributes = ObjectWriter::open(object.member("attributes"));
         for (name, value) in &event.attributes {
-            attributes.set(name, value);
+            attributes.set_named(name, value);
         }
         attributes.close();
     }

@@ -8,6 +8,7 @@ use super::message::Body;
 use crate::headers::Headers;
 use crate::secret::Secret;
 use crate::wire::json::JsonText;
+use crate::wire::splice::Payload;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -30,11 +31,29 @@ impl Credentials {
         *text = self.scrub(std::mem::take(text));
     }
 
+    fn is_in(&self, text: &str) -> bool {
+        self.0.iter().any(|secret| text.contains(secret.expose()))
+    }
+
     /// `text` with every credential masked.
     pub fn scrub(&self, text: String) -> String {
         self.0
             .iter()
             .fold(text, |text, secret| if text.contains(secret.expose()) { text.replace(secret.expose(), MASK) } else { text })
+    }
+
+    /// A body as it may be kept, without reading it again; unless a credential was in it, which may have been half of a
+    /// string's end.
+    pub fn payload(&self, payload: Payload) -> Body {
+        let object = match payload {
+            Payload::Bytes(bytes) => return self.body(bytes, true),
+            Payload::Object(object) => object,
+        };
+        let json = object.into_json();
+        if !self.is_in(json.as_str()) {
+            return Body::Json(json);
+        }
+        JsonText::parse(self.scrub(json.into())).map_or_else(Body::Text, Body::Json)
     }
 
     /// A body as it may be kept. Not UTF-8 is kept as its length alone.
@@ -54,6 +73,12 @@ impl Credentials {
             Ok(raw) => Body::Json(raw),
             Err(_) => Body::Truncated { bytes: length, head: String::new() },
         }
+    }
+
+    /// The beginning of a body that is not kept whole.
+    pub fn beginning(&self, start: &[u8], bytes: u64) -> Body {
+        let head = start.get(..BEGINNING).unwrap_or(start);
+        Body::Truncated { bytes, head: self.scrub(String::from_utf8_lossy(head).into_owned()) }
     }
 }
 
@@ -133,6 +158,8 @@ fn is_secret_name(name: &str) -> bool {
 /// What stands where a credential was.
 pub const MASK: &str = "[masked]";
 const MIN_SECRET: usize = 6;
+/// Bytes kept of a body that is not kept whole.
+const BEGINNING: usize = 1_000;
 
 #[cfg(test)]
 mod tests {

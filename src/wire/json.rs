@@ -112,14 +112,14 @@ impl<'o> ObjectWriter<'o> {
         JsonText::trusted(std::mem::take(self.out))
     }
 
-    /// One member. Names are not checked for being new.
-    pub fn set(&mut self, name: &str, value: &(impl Put + ?Sized)) -> &mut ObjectWriter<'o> {
+    /// One member of a name of ours, which needs no escapes. Names are not checked for being new.
+    pub fn set(&mut self, name: &'static str, value: &(impl Put + ?Sized)) -> &mut ObjectWriter<'o> {
         value.put(self.member(name));
         self
     }
 
     /// As [`ObjectWriter::set`], when there is a value.
-    pub fn set_some(&mut self, name: &str, value: Option<&(impl Put + ?Sized)>) -> &mut ObjectWriter<'o> {
+    pub fn set_some(&mut self, name: &'static str, value: Option<&(impl Put + ?Sized)>) -> &mut ObjectWriter<'o> {
         if let Some(value) = value {
             self.set(name, value);
         }
@@ -127,18 +127,31 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// As [`ObjectWriter::set`], for counts: zero is left out.
-    pub fn set_count(&mut self, name: &str, count: u64) -> &mut ObjectWriter<'o> {
+    pub fn set_count(&mut self, name: &'static str, count: u64) -> &mut ObjectWriter<'o> {
         self.set_some(name, Some(&count).filter(|count| **count > 0))
     }
 
+    /// One member of any name.
+    pub fn set_named(&mut self, name: &str, value: &impl Put) {
+        self.comma();
+        name.put(self.out);
+        self.out.push(':');
+        value.put(self.out);
+    }
+
     /// A member whose value the caller appends: exactly one.
-    pub fn member(&mut self, name: &str) -> &mut String {
+    pub fn member(&mut self, name: &'static str) -> &mut String {
+        self.comma();
+        self.out.push('"');
+        self.out.push_str(name);
+        self.out.push_str("\":");
+        self.out
+    }
+
+    fn comma(&mut self) {
         if !std::mem::take(&mut self.empty) {
             self.out.push(',');
         }
-        name.put(self.out);
-        self.out.push(':');
-        self.out
     }
 
     /// Closes the object.
@@ -303,12 +316,8 @@ mod tests {
     fn an_object_is_written_member_by_member() {
         let mut out = String::new();
         let mut object = ObjectWriter::open(&mut out);
-        object
-            .set("a\"", "x")
-            .set_some("absent", None::<&str>)
-            .set_count("zero", 0)
-            .set_count("n", 12)
-            .set("list", &["p", "q"][..]);
+        object.set_named("a\"", &"x");
+        object.set_some("absent", None::<&str>).set_count("zero", 0).set_count("n", 12).set("list", &["p", "q"][..]);
         object.close();
         assert_eq!(out, r#"{"a\"":"x","n":12,"list":["p","q"]}"#);
     }

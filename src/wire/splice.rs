@@ -6,16 +6,35 @@
 //! the last one is read, as most parsers do, but an edit reaches every occurrence, so that it wins whatever the reader
 //! does. What the members mean is the dialect's business, and nothing here looks deeper than one level.
 
+use super::json::JsonText;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 /// A whole, valid JSON object.
 #[derive(Clone, Debug)]
 pub struct Object<'a> {
     text: &'a str,
     members: Vec<Member<'a>>,
+}
+
+/// A whole, valid JSON object with its text: a body is read once, however often it is looked at.
+#[derive(Clone, Debug)]
+pub struct OwnedObject {
+    text: String,
+    /// Where the key and the value of each member stand.
+    places: Vec<[Range<usize>; 2]>,
+}
+
+/// A body, and what is known of it.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Anything at all.
+    Bytes(Vec<u8>),
+    /// A JSON object.
+    Object(OwnedObject),
 }
 
 /// One `"key": value` at the top level.
@@ -51,15 +70,8 @@ impl<'a> Object<'a> {
 
     /// Reads `text`, all of which must be one JSON object.
     pub fn parse_text(text: &'a str) -> Result<Self, JsonError> {
-        let start = text.bytes().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
-        if text.as_bytes().get(start) != Some(&b'{') {
-            let found = kind(text.get(start..).unwrap_or_default());
-            return Err(JsonError(format!("expected a JSON object, found {found} at byte {start}")));
-        }
-        match serde_json::from_str(text) {
-            Ok(Members(members)) => Ok(Self { text, members }),
-            Err(error) => Err(JsonError(format!("not valid JSON: {error}"))),
-        }
+        let Members(members) = Members::read(text)?;
+        Ok(Self { text, members: members.into_iter().map(|(key, value)| Member::new(key, value)).collect() })
     }
 
     /// The members in the order of the text.
@@ -111,6 +123,72 @@ impl<'a> Object<'a> {
 
     fn between(&self, from: usize, to: usize) -> &'a str {
         self.text.get(from..to).unwrap_or_default()
+    }
+}
+
+impl OwnedObject {
+    /// As [`Object::parse`]; what is no object is given back.
+    pub fn parse(bytes: Vec<u8>) -> Result<OwnedObject, (JsonError, Vec<u8>)> {
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            (JsonError(format!("not UTF-8 at byte {at}")), error.into_bytes())
+        })?;
+        let read = Members::read(&text).map(|Members(members)| {
+            let place = |part: &str| {
+                let start = part.as_ptr() as usize - text.as_ptr() as usize;
+                start..start + part.len()
+            };
+            members.iter().map(|(key, value)| [place(key), place(value)]).collect()
+        });
+        match read {
+            Ok(places) => Ok(OwnedObject { text, places }),
+            Err(error) => Err((error, text.into_bytes())),
+        }
+    }
+
+    /// The object, without reading it again.
+    pub fn object(&self) -> Object<'_> {
+        let part = |place: &Range<usize>| self.text.get(place.clone()).unwrap_or_default();
+        let members = self.places.iter().map(|[key, value]| Member::new(part(key), part(value)));
+        Object { text: &self.text, members: members.collect() }
+    }
+
+    /// The text as it was written.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// The text, still known to be JSON.
+    pub fn into_json(self) -> JsonText {
+        JsonText::trusted(self.text)
+    }
+}
+
+impl Payload {
+    /// Looks whether it is an object.
+    pub fn read(bytes: Vec<u8>) -> Payload {
+        OwnedObject::parse(bytes).map_or_else(|(_, bytes)| Payload::Bytes(bytes), Payload::Object)
+    }
+
+    /// The bytes as they came.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Payload::Bytes(bytes) => bytes,
+            Payload::Object(object) => object.as_bytes(),
+        }
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Payload {
+        Payload::Bytes(Vec::new())
+    }
+}
+
+impl<'a> Member<'a> {
+    /// A key with half a surrogate pair names nothing we look for; it passes as it is written.
+    fn new(key: &'a str, value: &'a str) -> Member<'a> {
+        Member { key: text(key).unwrap_or(Cow::Borrowed(key)), value }
     }
 }
 
@@ -168,7 +246,19 @@ impl fmt::Display for JsonError {
     }
 }
 
-struct Members<'a>(Vec<Member<'a>>);
+/// Keys and values as they are written.
+struct Members<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Members<'a> {
+    fn read(text: &'a str) -> Result<Members<'a>, JsonError> {
+        let start = text.bytes().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
+        if text.as_bytes().get(start) != Some(&b'{') {
+            let found = kind(text.get(start..).unwrap_or_default());
+            return Err(JsonError(format!("expected a JSON object, found {found} at byte {start}")));
+        }
+        serde_json::from_str(text).map_err(|error| JsonError(format!("not valid JSON: {error}")))
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -184,9 +274,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
                 let mut members = Vec::with_capacity(TYPICAL_MEMBERS);
                 while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
-                    // A key with half a surrogate pair names nothing we look for; it passes as it is written.
-                    let key = text(key.get()).unwrap_or(Cow::Borrowed(key.get()));
-                    members.push(Member { key, value: value.get() });
+                    members.push((key.get(), value.get()));
                 }
                 Ok(Members(members))
             }
@@ -241,6 +329,22 @@ mod tests {
         assert_eq!((object.get("a"), object.get("b"), object.get("c")), (Some(r#""z""#), Some("[ {} ]"), None));
         let keys: Vec<&str> = object.members().iter().map(|member| member.key.as_ref()).collect();
         assert_eq!(keys, ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn an_object_with_its_text_is_the_same_object() {
+        for text in [r#" {"a":1,"\u0062" : [ {} ],"\ud800":null,"a":"é"} "#, "{}", "{ }"] {
+            let owned = OwnedObject::parse(text.into()).unwrap();
+            assert_eq!(owned.object().members(), Object::parse_text(text).unwrap().members());
+            assert_eq!(owned.object().splice(&[Set("a", "2")]), splice(text.as_bytes(), &[Set("a", "2")]).unwrap());
+            assert_eq!(owned.as_bytes(), text.as_bytes());
+            assert_eq!(owned.into_json().as_str(), text.trim());
+        }
+        for bytes in [&b"[]"[..], b"{\"a\":\xff}", b"{", b""] {
+            let (error, back) = OwnedObject::parse(bytes.to_vec()).unwrap_err();
+            assert_eq!((error, &back[..]), (Object::parse(bytes).unwrap_err(), bytes));
+            assert!(matches!(Payload::read(back), Payload::Bytes(same) if same == bytes));
+        }
     }
 
     #[test]

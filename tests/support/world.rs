@@ -106,6 +106,7 @@ struct State {
     sent: RefCell<Vec<Sent>>,
     discarded: Cell<u32>,
     committed: RefCell<Vec<String>>,
+    guards: RefCell<Vec<String>>,
     lost: Cell<u64>,
     objects: RefCell<BTreeMap<String, Vec<u8>>>,
     faults: RefCell<Faults>,
@@ -172,6 +173,11 @@ impl TestWorld {
     /// The records that went to the queue, as their JSON.
     pub fn committed(&self) -> Vec<String> {
         self.0.committed.borrow().clone()
+    }
+
+    /// The guard records that were handed over with streams, as far as they go.
+    pub fn guards(&self) -> Vec<String> {
+        self.0.guards.borrow().clone()
     }
 
     /// Forgets what was logged, for a world that is used a thousand times.
@@ -329,12 +335,13 @@ impl World for TestWorld {
     }
 
     fn pass(&self, native: TestNative, watch: Watch, rewrite: Option<Rc<RefCell<dyn Rewrite>>>) -> (TestNative, TestPassing) {
+        self.0.guards.borrow_mut().push(watch.guard.clone());
         let TestNative { stream, outlet } = native;
         let passing = TestPassing { world: self.clone(), script: stream.unwrap(), watch, rewrite, outlet: outlet.clone() };
         (TestNative { stream: None, outlet }, passing)
     }
 
-    async fn read_body(&self, limit: u64) -> Result<Vec<u8>, BodyError> {
+    async fn read_body(&self, limit: u64, _announced: bool) -> Result<Vec<u8>, BodyError> {
         if self.0.faults.borrow().broken_body {
             return Err(BodyError::Broken("Network connection lost.".to_owned()));
         }

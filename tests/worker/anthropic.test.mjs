@@ -128,6 +128,17 @@ describe('a stream', { concurrency: true }, () => {
     assert.equal(new Set(texts).size, 1);
   });
 
+  test('of many megabytes is translated to its end', { timeout: 120_000 }, async () => {
+    const words = Array.from({ length: 45_000 }, (_, index) => `w${index}`).join(' ');
+    upstream.on('long', sse(messageEvents(words).join('').match(/.{1,50021}/gs)));
+    const response = await gateway.chat(claude('long'), { model: 'claude-sonnet-4-5', stream: true });
+    const data = events(response.text()).map(({ data }) => data);
+    assert.equal(data.at(-1), '[DONE]');
+    const text = data.slice(0, -1).map(chunk => JSON.parse(chunk).choices[0]?.delta.content ?? '').join('');
+    assert.ok(text === words);
+    assert.equal((await gateway.traceOf(response)).status, 'ok');
+  });
+
   test('shows its first token within 200 ms', async () => {
     const lags = [];
     for (let run = 0; run < 5 && !(Math.min(...lags) <= 200); run++) {

@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { after, beforeEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { attempts, config, eventually, QUEUE, request, startGateway, target, to } from './support/gateway.mjs';
+import { attempts, config, eventually, QUESTION, QUEUE, request, startGateway, target, to } from './support/gateway.mjs';
 import { chat, chatEvents, json, sse, startUpstream } from './support/upstream.mjs';
 
 const upstream = await startUpstream();
 const gateway = await startGateway({ faults: true });
 after(() => Promise.all([gateway.stop(), upstream.stop()]));
-beforeEach(() => gateway.faults.failing.clear());
+beforeEach(() => (gateway.faults.failing.clear(), (gateway.faults.slow = {})));
 upstream.on('ok', json(chat()));
 
 /** What became of the records; what is unknown counts as nothing. */
@@ -130,6 +130,22 @@ describe('the queue', () => {
     const account = await gateway.rest();
     assert.equal(account.stored, before.stored + 13);
     conserved(account);
+  });
+
+  test('that is slow loses nothing, even when the caller whose call carries the others leaves', { timeout: 120_000 }, async () => {
+    upstream.on('carrier', sse(chatEvents('a b c d e f g h'), { gap: 40 }));
+    const before = (await gateway.rest()).stored;
+    gateway.faults.slow = { queue: 400 };
+    for (let round = 0; round < 4; round++) {
+      const streams = await Promise.all(Array.from({ length: 6 }, () => gateway.open('/v1/chat/completions', { ...QUESTION, stream: true }, to(upstream, 'carrier'))));
+      // The first to leave is the first to be recorded: its request starts the send, and it is gone.
+      await sleep(60);
+      streams.slice(0, 3).forEach(response => response.leave());
+      await Promise.all([...streams.slice(3).map(response => response.closed()), ...Array.from({ length: 10 }, () => gateway.chat(to(upstream, 'ok')))]);
+    }
+    gateway.faults.slow = {};
+    await eventually(async () => (await gateway.accounting()).stored - before >= 64, '64 calls to be stored');
+    assert.equal((await gateway.rest()).stored - before, 64);
   });
 
   test('that refuses for a moment is asked again', async () => {

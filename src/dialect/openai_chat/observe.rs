@@ -17,14 +17,18 @@ use serde_json::value::RawValue;
 /// Looks at a non-streaming chat or embeddings answer.
 pub fn answer(body: &[u8]) -> Observed {
     let text = lossy(body);
-    let Ok(answer) = Object::parse_text(&text) else { return Observed::default() };
+    Object::parse_text(&text).map(|answer| of(&answer)).unwrap_or_default()
+}
+
+/// As [`answer`], at an answer that has been read.
+pub fn of(answer: &Object<'_>) -> Observed {
     let choices: Vec<Choice<'_>> = answer.get("choices").and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default();
     Observed {
-        model: filled(&answer, "model"),
-        response_id: filled(&answer, "id"),
+        model: filled(answer, "model"),
+        response_id: filled(answer, "id"),
         finish_reasons: choices.iter().filter_map(|choice| owned(choice.finish_reason?.get())).collect(),
         usage: answer.get("usage").map(usage).unwrap_or_default(),
-        service_tier: filled(&answer, "service_tier"),
+        service_tier: filled(answer, "service_tier"),
     }
 }
 

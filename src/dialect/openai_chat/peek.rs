@@ -34,7 +34,11 @@ pub enum PeekError {
 
 /// Looks at the body of a chat or embeddings request.
 pub fn peek(body: &[u8]) -> Result<Peek<'_>, PeekError> {
-    let object = Object::parse(body).map_err(PeekError::NotAnObject)?;
+    of(Object::parse(body).map_err(PeekError::NotAnObject)?)
+}
+
+/// As [`peek`], at a body that has been read.
+pub fn of(object: Object<'_>) -> Result<Peek<'_>, PeekError> {
     let model = field(&object, "model", "a string", splice::text)?;
     let stream = field(&object, "stream", "a boolean", boolean)?.unwrap_or(false);
     let options = field(&object, "stream_options", "an object", |value| Object::parse_text(value).ok())?;

@@ -18,7 +18,10 @@ pub use table::{Price, Rates};
 
 use crate::llm::observed::Observed;
 use crate::llm::usage::Usage;
+use crate::memo::Memo;
 use crate::time::UnixMillis;
+use std::cell::RefCell;
+use std::rc::Rc;
 use table::Schedule;
 
 /// The price of a model; `None` when the list has neither it nor a rule for it.
@@ -95,7 +98,7 @@ pub fn cost(bill: &Bill) -> Option<Cost> {
     if !bill.usage.is_known() && bill.search_units.is_none() {
         return None;
     }
-    let price = lookup::find(bill.provider, bill.models)?.price();
+    let price = recall(bill.provider, bill.models)?;
     let base = price.base();
     let is_priced = [Rate::Input, Rate::Output, Rate::PerQuery].into_iter().any(|rate| base.get(rate).is_some());
     if !is_priced || (!bill.usage.is_known() && base.get(Rate::PerQuery).is_none()) {
@@ -112,6 +115,30 @@ pub fn cost(bill: &Bill) -> Option<Cost> {
         estimated: quote.estimated,
     })
 }
+
+/// The price of the first of `models` that has one. An isolate meets few models, and finding one in the packed table costs
+/// a hundred times a walk over those that it has met.
+fn recall(provider: &str, models: &[&str]) -> Option<Rc<Price>> {
+    thread_local! {
+        static KNOWN: RefCell<Memo<Asked, Option<Rc<Price>>>> = const { RefCell::new(Memo::new(MAX_KNOWN)) };
+    }
+    if let Some(price) = KNOWN.with_borrow(|known| known.find(|(have, names)| have == provider && names == models).cloned()) {
+        return price;
+    }
+    let price = lookup::find(provider, models).map(|entry| Rc::new(entry.price()));
+    if models.iter().all(|model| model.len() <= MAX_NAME) {
+        let names = models.iter().map(|model| (*model).to_owned()).collect();
+        KNOWN.with_borrow_mut(|known| known.put((provider.to_owned(), names), price.clone()));
+    }
+    price
+}
+
+/// A provider, and the names of the model.
+type Asked = (String, Vec<String>);
+
+/// Models that an isolate remembers, and the bytes of a name that is worth it.
+const MAX_KNOWN: usize = 64;
+const MAX_NAME: usize = 128;
 
 /// What is not tokens.
 fn fees(base: &Rates, bill: &Bill) -> Option<u128> {

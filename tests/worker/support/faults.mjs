@@ -2,6 +2,7 @@
 //
 // Each is a wrapped binding: a class with the platform's name around the platform's own object. Before every operation it
 // asks the test (a service binding that is a function in this process) whether to go on.
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** For the Worker under test, in the place of its real bindings. */
 export const WRAPPED = {
@@ -10,7 +11,10 @@ export const WRAPPED = {
   BODIES: { scriptName: 'faulty-r2' },
 };
 
-/** The scripts behind them; `plan.failing` names what fails: `queue`, `d1`, `d1.write`, `d1.select`, `r2.put`, `r2.get`. */
+/**
+ * The scripts behind them; `plan.failing` names what fails: `queue`, `d1`, `d1.write`, `d1.select`, `r2.put`, `r2.get`;
+ * `plan.slow` says how many ms an operation of `queue`, `d1` or `r2` takes.
+ */
 export function faultWorkers(plan) {
   const serviceBindings = {
     ASK: async request => {
@@ -18,6 +22,7 @@ export function faultWorkers(plan) {
       plan.calls.push(operation);
       if (operation === 'queue') plan.messages.push(...(await request.json()));
       const kind = operation.split('.')[0];
+      if (plan.slow[kind]) await sleep(plan.slow[kind]);
       const { Response } = await import('miniflare');
       return new Response(plan.failing.has(operation) || plan.failing.has(kind) ? 'fail' : 'go');
     },

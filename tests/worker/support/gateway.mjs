@@ -26,7 +26,7 @@ const VARS = { GATEWAY_ADMIN_KEY: ADMIN_KEY, ENABLE_MOCK_PROVIDER: 'true', TRUST
  */
 export async function startGateway({ vars = {}, faults = false, batchSeconds = 0, retryDelay = 0, outboundService } = {}) {
   if (!existsSync(join(BUILD, 'index.js'))) throw new Error(`no build in ${BUILD}: run scripts/build.sh --test-faults`);
-  const plan = { failing: new Set(), messages: [], calls: [] };
+  const plan = { failing: new Set(), slow: {}, messages: [], calls: [] };
   const console = [];
   const bindings = Object.fromEntries(Object.entries({ ...VARS, ...vars }).filter(([, value]) => value !== null));
   const real = {
