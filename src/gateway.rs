@@ -8,11 +8,13 @@
 use crate::api;
 use crate::attempt::{self, Answer, Call, Ending, Streaming, Tried};
 use crate::auth::{self, Caller};
+use crate::config::lint;
+use crate::config::parse::Context;
 use crate::config::{self, Config, CredentialSource, Policy};
 use crate::consume::Store;
 use crate::deliver;
 use crate::dialect::openai_chat::{error as openai_error, peek};
-use crate::error::{GatewayError, Problem};
+use crate::error::GatewayError;
 use crate::headers::Headers;
 use crate::llm::operation::Operation;
 use crate::ports::{BodyError, ConnectionEnd, Passing, Rewrite, SendError, Watch, World};
@@ -79,6 +81,7 @@ enum Endpoint {
     Health,
     Preflight,
     Read(api::Route),
+    Validate,
 }
 
 /// Answers one request.
@@ -102,6 +105,13 @@ pub async fn handle<W: World>(world: &W, settings: &Rc<Settings>, head: Head) ->
             Ok(caller) => read(world, &route, &head.query, &caller).await,
             Err(error) => refusal(&error),
         },
+        Endpoint::Validate => match authenticated() {
+            Ok(_) => validate(world, settings, &head.headers).await,
+            Err(error) => {
+                drain(world, &head.headers).await;
+                refusal(&error)
+            }
+        },
     }
 }
 
@@ -118,6 +128,7 @@ fn endpoint(method: &str, path: &str) -> Result<Endpoint, GatewayError> {
     let (endpoint, allowed) = match path {
         "/health" => (Endpoint::Health, "GET"),
         "/v1/chat/completions" => (Endpoint::Call(Operation::Chat, "/v1/chat/completions"), "POST"),
+        "/v1/configs/validate" => (Endpoint::Validate, "POST"),
         "/v1/embeddings" => (Endpoint::Call(Operation::Embeddings, "/v1/embeddings"), "POST"),
         _ => (Endpoint::Read(api::route(path).ok_or(GatewayError::NotFound)?), "GET"),
     };
@@ -192,21 +203,15 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
     if kind.split(';').next().map(str::trim) != Some(JSON) {
         return Err(GatewayError::InvalidContentType);
     }
-    let policy = Policy {
-        mock_enabled: settings.mock_enabled,
-        trusted_hosts: &settings.trusted_hosts,
-        own_host: headers.text("host").unwrap_or(""),
-    };
+    let policy = policy(settings, headers);
     let config = config::headers::recall(headers, &policy)?;
     for target in &config.targets {
         if let CredentialSource::ApiKey(key) = &target.credential {
             session.credentials.add(Some(key));
         }
     }
-    let worst = config.worst_case_attempts();
-    if worst > config::MAX_CALL_ATTEMPTS {
-        let message = format!("this config can cause {worst} attempts; at most {} are allowed", config::MAX_CALL_ATTEMPTS);
-        return Err(GatewayError::InvalidConfig(vec![Problem { path: String::new(), message }]));
+    if let Some(excess) = config.excess() {
+        return Err(GatewayError::InvalidConfig(vec![excess]));
     }
     let too_large = GatewayError::BodyTooLarge(settings.max_body_bytes);
     let announced = headers.text("content-length").and_then(|length| length.parse::<u64>().ok());
@@ -240,6 +245,26 @@ fn note(body: Object<'_>, session: &mut Session) -> Result<(), GatewayError> {
         session.trace.context.with_user(user);
     }
     Ok(())
+}
+
+fn policy<'a>(settings: &'a Settings, headers: &'a Headers) -> Policy<'a> {
+    let own_host = headers.text("host").unwrap_or("");
+    Policy { mock_enabled: settings.mock_enabled, trusted_hosts: &settings.trusted_hosts, own_host }
+}
+
+/// Judges the config in the body, as if a call had brought it with the same provider header.
+async fn validate<W: World>(world: &W, settings: &Settings, headers: &Headers) -> Reply<W::Native> {
+    let refused = |why: String| refusal(&GatewayError::InvalidBody(why));
+    let body = match world.read_body(config::MAX_BYTES, headers.text("content-length").is_some()).await {
+        Ok(body) => body,
+        Err(BodyError::TooLarge) => return refused(format!("a config has at most {} bytes", config::MAX_BYTES)),
+        Err(BodyError::Broken(_)) => return refused("it ended before it was complete".to_owned()),
+    };
+    let Ok(text) = std::str::from_utf8(&body) else { return refused("it is not UTF-8".to_owned()) };
+    let policy = policy(settings, headers);
+    let provider = headers.text("x-portkey-provider").and_then(|name| config::parse::known_provider(name, &policy));
+    let hosted = headers.text("x-portkey-custom-host").is_some();
+    own(200, lint::lint(text, Context { policy: &policy, provider, hosted }).to_json())
 }
 
 /// Takes a small body that nobody will look at: a connection with an unread body is closed, and the client that meant to

@@ -10,11 +10,13 @@
 
 pub mod custom_host;
 pub mod headers;
+pub mod lint;
 pub mod params;
 pub mod parse;
 pub mod resolve;
 pub mod written;
 
+use crate::error::Problem;
 use crate::headers::Headers;
 use crate::ids::TargetId;
 use crate::provider::Provider;
@@ -189,6 +191,13 @@ impl Config {
     pub fn worst_case_attempts(&self) -> u32 {
         self.route.worst_case(&|id| 1 + self.target(id).retry.attempts)
     }
+
+    /// What is wrong with a config that can cause more calls than one call may.
+    pub fn excess(&self) -> Option<Problem> {
+        let worst = self.worst_case_attempts();
+        let message = format!("this config can cause {worst} attempts; at most {MAX_CALL_ATTEMPTS} are allowed");
+        (worst > MAX_CALL_ATTEMPTS).then_some(Problem { path: String::new(), message })
+    }
 }
 
 impl Route {
@@ -311,6 +320,9 @@ pub const MAX_ATTEMPTS: u32 = 5;
 /// Attempts that one call may cause at worst: more than the platform allows subrequests on its free plan, and nobody waits
 /// for them.
 pub const MAX_CALL_ATTEMPTS: u32 = 50;
+
+/// Length of a config that is sent to be judged: more than fits into the headers of a call, and its tree fits into memory.
+pub const MAX_BYTES: u64 = 128 << 10;
 
 /// Levels of nested strategies: real ones have two or three, and each is a frame of recursion.
 pub const MAX_DEPTH: usize = 16;

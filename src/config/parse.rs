@@ -55,7 +55,7 @@ pub enum Kind {
     /// `loadbalance`.
     Loadbalance(OneOrMore<Node>),
     /// `single`, or targets without a strategy; those after the first are read for their mistakes only.
-    Single(Box<Node>),
+    Single(OneOrMore<Node>),
 }
 
 /// What only a leaf has.
@@ -103,23 +103,40 @@ pub struct Context<'a> {
     pub hosted: bool,
 }
 
-/// Reads the fields of a config ([`written::read`](super::written::read)).
+/// What stands in the way of a config.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Wrong.
+    pub mistakes: Vec<Problem>,
+    /// Right, and not built: `'@team' (saved providers)`, `(caching)`.
+    pub not_yet: Vec<Problem>,
+}
+
+/// Reads the fields of a config ([`written::read`](super::written::read)), or says what is in the way of it.
 pub fn parse(fields: &Map<String, Value>, context: Context) -> Result<Node, GatewayError> {
+    match read(fields, context) {
+        (_, Findings { mistakes, .. }) if !mistakes.is_empty() => Err(GatewayError::InvalidConfig(mistakes)),
+        (_, Findings { not_yet, .. }) if !not_yet.is_empty() => {
+            let listed: Vec<String> = not_yet.iter().map(|Problem { path, message }| format!("{path} {message}")).collect();
+            Err(GatewayError::Unsupported(format!("config: {}", listed.join(", "))))
+        }
+        (Some(node), _) => Ok(node),
+        (None, _) => Err(GatewayError::Internal("a config was neither read nor refused".into())),
+    }
+}
+
+/// As [`parse`], but tells everything at once. Where nothing was found there is a tree.
+pub fn read(fields: &Map<String, Value>, context: Context) -> (Option<Node>, Findings) {
     let mistakes = Mistakes::default();
     let root = Object::root(fields, &mistakes);
     if root.has("options") {
         let message = "this is version 1 of the config format, which is not read any more; write `targets` in place of `options`";
-        return Err(GatewayError::InvalidConfig(vec![Problem { path: "options".into(), message: message.into() }]));
+        root.mistake("options", message);
+        return (None, Findings { mistakes: mistakes.take(), not_yet: Vec::new() });
     }
     let mut reading = Reading { context, targets: 0, tests: 0, not_yet: Vec::new() };
     let node = reading.node(&root, 1, context.hosted);
-    let mistakes = mistakes.take();
-    match node {
-        _ if !mistakes.is_empty() => Err(GatewayError::InvalidConfig(mistakes)),
-        _ if !reading.not_yet.is_empty() => Err(GatewayError::Unsupported(format!("config: {}", reading.not_yet.join(", ")))),
-        Some(node) => Ok(node),
-        None => Err(GatewayError::Internal("a config was neither read nor refused".into())),
-    }
+    (node, Findings { mistakes: mistakes.take(), not_yet: reading.not_yet })
 }
 
 /// Whether a config decides on the provider itself, so that one in the headers does not matter (B1).
@@ -145,8 +162,8 @@ struct Reading<'a> {
     targets: usize,
     /// Tests in conditions met so far.
     tests: usize,
-    /// Paths of what is understood and not built.
-    not_yet: Vec<String>,
+    /// What is understood and not built.
+    not_yet: Vec<Problem>,
 }
 
 impl Reading<'_> {
@@ -169,7 +186,7 @@ impl Reading<'_> {
         let strategy = object.object("strategy");
         let targets = self.targets(object, depth, hosted);
         let Some(strategy) = strategy else {
-            return Some(Kind::Single(targets?.first));
+            return Some(Kind::Single(targets?));
         };
         self.note_unbuilt(&strategy);
         let mode = strategy.word("mode", &["single", "loadbalance", "fallback", "conditional"])?;
@@ -180,7 +197,7 @@ impl Reading<'_> {
                 Some(Kind::Fallback { targets: targets?, on_status })
             }
             "loadbalance" => read_loadbalance(object, targets?),
-            _ => Some(Kind::Single(targets?.first)),
+            _ => Some(Kind::Single(targets?)),
         }
     }
 
@@ -259,7 +276,7 @@ impl Reading<'_> {
 
     fn named_provider(&mut self, object: &Object, name: &str) -> Option<&'static Provider> {
         if name.starts_with('@') {
-            self.not_yet(format!("{} '{name}' (saved providers)", object.at("provider")));
+            self.not_yet(object.at("provider"), format!("'{name}' (saved providers)"));
             return None;
         }
         let known = known_provider(name, self.context.policy);
@@ -277,7 +294,7 @@ impl Reading<'_> {
             || object.value("passthrough") == Some(&Value::Bool(true));
         let model = object.value("override_params").and_then(|params| params.get("model")?.as_str());
         if let Some(model) = model.filter(|model| model.starts_with('@') && model.contains('/') && !elsewhere) {
-            self.not_yet(format!("{} '{model}' (saved providers)", object.at("override_params.model")));
+            self.not_yet(object.at("override_params.model"), format!("'{model}' (saved providers)"));
         } else if !elsewhere {
             let header = if is_root { ", and there is no x-portkey-provider header" } else { "" };
             object.mistake("provider", format!("there is neither a provider nor targets here{header}"));
@@ -295,14 +312,14 @@ impl Reading<'_> {
                 Value::Null | Value::Number(_) => true,
             });
             if set {
-                self.not_yet(format!("{} ({what})", object.at(key)));
+                self.not_yet(object.at(key), format!("({what})"));
             }
         }
     }
 
-    fn not_yet(&mut self, what: String) {
+    fn not_yet(&mut self, path: String, message: String) {
         if self.not_yet.len() < MAX_MISTAKES {
-            self.not_yet.push(what);
+            self.not_yet.push(Problem { path, message });
         }
     }
 }

@@ -49,7 +49,7 @@ impl Flattening<'_> {
                 path: whole_path(path),
                 targets: targets.map(|target| Weighted { weight: target.weight, route: self.node(target, &settings) }),
             },
-            Kind::Single(target) => Route::Single(Box::new(self.node(*target, &settings))),
+            Kind::Single(targets) => Route::Single(Box::new(self.node(*targets.first, &settings))),
         }
     }
 
