@@ -44,6 +44,8 @@ pub enum GatewayError {
     MissingCredential(String),
     /// Neither a config nor a provider header.
     MissingProvider,
+    /// No condition of the strategy at that path holds, and it has no default.
+    NoTarget(String),
     /// The deployment has no admin key.
     NotConfigured,
     /// No such route.
@@ -104,6 +106,9 @@ impl GatewayError {
             MethodNotAllowed(allow) => (405, "method_not_allowed", format!("Method not allowed; this route takes {allow}.")),
             MissingCredential(how) => (401, "missing_provider_key", how.clone()),
             MissingProvider => (400, "missing_provider", "Either x-portkey-config or x-portkey-provider is required.".to_owned()),
+            NoTarget(path) => {
+                (400, "no_target", format!("No target selectable: no condition of {path} holds, and it has no default."))
+            }
             NotConfigured => (
                 503,
                 "not_configured",

@@ -8,20 +8,25 @@
 use crate::api;
 use crate::attempt::{self, Answer, Call, Ending, Streaming, Tried};
 use crate::auth::{self, Caller};
+use crate::config::lint;
+use crate::config::parse::Context;
 use crate::config::{self, Config, CredentialSource, Policy};
 use crate::consume::Store;
 use crate::deliver;
 use crate::dialect::openai_chat::{error as openai_error, peek};
-use crate::error::{GatewayError, Problem};
+use crate::error::GatewayError;
 use crate::headers::Headers;
 use crate::llm::operation::Operation;
 use crate::ports::{BodyError, ConnectionEnd, Passing, Rewrite, SendError, Watch, World};
 use crate::pump;
 use crate::random::Rng;
 use crate::route::Step;
-use crate::route::plan::Plan;
+use crate::route::condition::{Facts, Key};
+use crate::route::decision::Decision;
+use crate::route::plan::{Plan, Turn};
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::time::UnixMillis;
 use crate::trace::call::{AttemptEnd, CallEnd, CallTrace, OpenAttempt, RequestFacts};
 use crate::trace::context::CallContext;
 use crate::trace::cost;
@@ -29,7 +34,9 @@ use crate::trace::message::{Body, HttpMessage};
 use crate::trace::redact::{self, Credentials};
 use crate::trace::span::{ErrorType, SpanError};
 use crate::wire::splice::{Object, OwnedObject, Payload};
+use serde_json::{Map, Value};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A request's head.
@@ -74,6 +81,7 @@ enum Endpoint {
     Health,
     Preflight,
     Read(api::Route),
+    Validate,
 }
 
 /// Answers one request.
@@ -97,6 +105,13 @@ pub async fn handle<W: World>(world: &W, settings: &Rc<Settings>, head: Head) ->
             Ok(caller) => read(world, &route, &head.query, &caller).await,
             Err(error) => refusal(&error),
         },
+        Endpoint::Validate => match authenticated() {
+            Ok(_) => validate(world, settings, &head.headers).await,
+            Err(error) => {
+                drain(world, &head.headers).await;
+                refusal(&error)
+            }
+        },
     }
 }
 
@@ -113,6 +128,7 @@ fn endpoint(method: &str, path: &str) -> Result<Endpoint, GatewayError> {
     let (endpoint, allowed) = match path {
         "/health" => (Endpoint::Health, "GET"),
         "/v1/chat/completions" => (Endpoint::Call(Operation::Chat, "/v1/chat/completions"), "POST"),
+        "/v1/configs/validate" => (Endpoint::Validate, "POST"),
         "/v1/embeddings" => (Endpoint::Call(Operation::Embeddings, "/v1/embeddings"), "POST"),
         _ => (Endpoint::Read(api::route(path).ok_or(GatewayError::NotFound)?), "GET"),
     };
@@ -187,21 +203,15 @@ async fn admit<W: World>(world: &W, settings: &Settings, session: &mut Session) 
     if kind.split(';').next().map(str::trim) != Some(JSON) {
         return Err(GatewayError::InvalidContentType);
     }
-    let policy = Policy {
-        mock_enabled: settings.mock_enabled,
-        trusted_hosts: &settings.trusted_hosts,
-        own_host: headers.text("host").unwrap_or(""),
-    };
+    let policy = policy(settings, headers);
     let config = config::headers::recall(headers, &policy)?;
     for target in &config.targets {
         if let CredentialSource::ApiKey(key) = &target.credential {
             session.credentials.add(Some(key));
         }
     }
-    let worst = config.worst_case_attempts();
-    if worst > config::MAX_CALL_ATTEMPTS {
-        let message = format!("this config can cause {worst} attempts; at most {} are allowed", config::MAX_CALL_ATTEMPTS);
-        return Err(GatewayError::InvalidConfig(vec![Problem { path: String::new(), message }]));
+    if let Some(excess) = config.excess() {
+        return Err(GatewayError::InvalidConfig(vec![excess]));
     }
     let too_large = GatewayError::BodyTooLarge(settings.max_body_bytes);
     let announced = headers.text("content-length").and_then(|length| length.parse::<u64>().ok());
@@ -237,6 +247,26 @@ fn note(body: Object<'_>, session: &mut Session) -> Result<(), GatewayError> {
     Ok(())
 }
 
+fn policy<'a>(settings: &'a Settings, headers: &'a Headers) -> Policy<'a> {
+    let own_host = headers.text("host").unwrap_or("");
+    Policy { mock_enabled: settings.mock_enabled, trusted_hosts: &settings.trusted_hosts, own_host }
+}
+
+/// Judges the config in the body, as if a call had brought it with the same provider header.
+async fn validate<W: World>(world: &W, settings: &Settings, headers: &Headers) -> Reply<W::Native> {
+    let refused = |why: String| refusal(&GatewayError::InvalidBody(why));
+    let body = match world.read_body(config::MAX_BYTES, headers.text("content-length").is_some()).await {
+        Ok(body) => body,
+        Err(BodyError::TooLarge) => return refused(format!("a config has at most {} bytes", config::MAX_BYTES)),
+        Err(BodyError::Broken(_)) => return refused("it ended before it was complete".to_owned()),
+    };
+    let Ok(text) = std::str::from_utf8(&body) else { return refused("it is not UTF-8".to_owned()) };
+    let policy = policy(settings, headers);
+    let provider = headers.text("x-portkey-provider").and_then(|name| config::parse::known_provider(name, &policy));
+    let hosted = headers.text("x-portkey-custom-host").is_some();
+    own(200, lint::lint(text, Context { policy: &policy, provider, hosted }).to_json())
+}
+
 /// Takes a small body that nobody will look at: a connection with an unread body is closed, and the client that meant to
 /// use it again sees that as an error of its next request.
 async fn drain<W: World>(world: &W, headers: &Headers) {
@@ -266,15 +296,21 @@ async fn walk<W: World>(
     let Payload::Object(body) = body else {
         return Err(GatewayError::Internal("a body was let in without being read".to_owned()));
     };
+    let (metadata, params) = asked(config, &trace.context.metadata, body, credentials);
     let call = Call { settings, caller, headers: &head.headers, body, operation, credentials, keep_bodies: *keep_bodies };
     for target in &config.targets {
         attempt::credential(&call, target)?;
     }
-    let mut plan = Plan::new(config);
+    let mut plan = Plan::new(config, Facts { metadata: &metadata, params: &params, pathname: &head.path });
     let mut outcome = None;
     let mut last: Option<Last<W::Native>> = None;
     loop {
-        match plan.next(outcome.take(), rng) {
+        let Turn { step, decisions } = plan.next(outcome.take(), rng);
+        let undecided = decisions.last().map_or_else(String::new, |decision| decision.path.to_owned());
+        for decision in decisions {
+            record(decision, *keep_bodies, trace, world.now());
+        }
+        match step {
             Step::Wait { duration, reason } => {
                 trace.wait(duration, reason, world.now());
                 world.sleep(duration).await;
@@ -293,12 +329,59 @@ async fn walk<W: World>(
                     return Ok((last, 0));
                 }
             }
+            Step::NoTarget => {
+                if let Some(Last { tried: Tried { ending: Ending::Stream(streaming), .. }, .. }) = last.take() {
+                    abandon(world, *streaming, trace);
+                }
+                return Err(GatewayError::NoTarget(undecided));
+            }
             Step::Answer(answer) => {
                 let last = last.ok_or_else(|| GatewayError::Internal("the plan answered before it sent".to_owned()))?;
                 return Ok((last, answer.retry_count()));
             }
         }
     }
+}
+
+/// What the config's conditions ask for: metadata, and members of the body. Credentials are masked here already, since what a
+/// condition sees is recorded.
+fn asked(
+    config: &Config,
+    metadata: &BTreeMap<String, String>,
+    body: &OwnedObject,
+    credentials: &Credentials,
+) -> (BTreeMap<String, String>, Map<String, Value>) {
+    let (mut texts, mut params) = (BTreeMap::new(), Map::new());
+    let keys = config.route.keys();
+    if keys.is_empty() {
+        return (texts, params); // as in most calls
+    }
+    let body = body.object();
+    for key in keys {
+        match key {
+            Key::Metadata(name) => {
+                texts.extend(metadata.get(name).map(|text| (name.clone(), credentials.scrub(text.clone()))));
+            }
+            Key::Params(name) => {
+                let value = body.get(name).and_then(|text| serde_json::from_str(text).ok());
+                params.extend(value.map(|value| match value {
+                    Value::String(text) => (name.clone(), credentials.scrub(text).into()),
+                    value => (name.clone(), value),
+                }));
+            }
+            Key::Pathname => {}
+        }
+    }
+    (texts, params)
+}
+
+/// Leaves a decision on the request span. What the body said in words is not kept with a call that keeps no bodies.
+fn record(decision: Decision, keep_bodies: bool, trace: &mut CallTrace, now: UnixMillis) {
+    let mut attributes = decision.attributes();
+    for values in attributes.iter_mut().filter_map(|(_, value)| value.as_object_mut()).filter(|_| !keep_bodies) {
+        values.retain(|key, value| !(key.starts_with("params.") && value.is_string()));
+    }
+    trace.event("portkey.decision", now, attributes);
 }
 
 /// The caller left while the gateway was waiting: nothing is sent.

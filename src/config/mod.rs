@@ -10,14 +10,17 @@
 
 pub mod custom_host;
 pub mod headers;
+pub mod lint;
 pub mod params;
 pub mod parse;
 pub mod resolve;
 pub mod written;
 
+use crate::error::Problem;
 use crate::headers::Headers;
 use crate::ids::TargetId;
 use crate::provider::Provider;
+use crate::route::condition::{Key, Query};
 use crate::secret::Secret;
 use crate::time::Millis;
 use custom_host::BaseUrl;
@@ -94,8 +97,10 @@ pub struct StatusSet(pub Cow<'static, [u16]>);
 /// The tree of strategies. Lists in it are never empty, and every [`TargetId`] in it has its target.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Route {
-    /// The first condition that holds chooses; parsed, but refused for now.
+    /// The first condition that holds chooses.
     Conditional {
+        /// Where it stands, as in [`Target::path`].
+        path: String,
         /// The candidates.
         targets: OneOrMore<Route>,
         /// In order.
@@ -105,14 +110,18 @@ pub enum Route {
     },
     /// One after the other, until one satisfies.
     Fallback {
+        /// Where it stands.
+        path: String,
         /// In order.
         targets: OneOrMore<Route>,
         /// What does not satisfy.
         on_status: FallThrough,
     },
-    /// A draw; parsed, but refused for now.
+    /// A draw.
     Loadbalance {
-        /// The candidates. Their weights are finite, not negative, and not all zero.
+        /// Where it stands.
+        path: String,
+        /// The candidates. Their weights are not negative, and their sum is finite and not zero.
         targets: OneOrMore<Weighted>,
     },
     /// Exactly this one.
@@ -133,8 +142,8 @@ pub struct Weighted {
 /// One case of a conditional route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
-    /// The query as written (protocol §2.3).
-    pub query: Map<String, Value>,
+    /// What it asks (protocol §2.3).
+    pub query: Query,
     /// The index of the candidate that it names.
     pub then: usize,
 }
@@ -182,15 +191,41 @@ impl Config {
     pub fn worst_case_attempts(&self) -> u32 {
         self.route.worst_case(&|id| 1 + self.target(id).retry.attempts)
     }
+
+    /// What is wrong with a config that can cause more calls than one call may.
+    pub fn excess(&self) -> Option<Problem> {
+        let worst = self.worst_case_attempts();
+        let message = format!("this config can cause {worst} attempts; at most {MAX_CALL_ATTEMPTS} are allowed");
+        (worst > MAX_CALL_ATTEMPTS).then_some(Problem { path: String::new(), message })
+    }
 }
 
 impl Route {
+    /// What its conditions ask for, in any order.
+    pub fn keys(&self) -> Vec<&Key> {
+        match self {
+            Route::Conditional { targets, conditions, .. } => {
+                let own = conditions.iter().flat_map(|condition| condition.query.tests()).map(|(key, _)| key);
+                own.chain(targets.iter().flat_map(Route::keys)).collect()
+            }
+            Route::Fallback { targets, .. } => targets.iter().flat_map(Route::keys).collect(),
+            Route::Loadbalance { targets, .. } => targets.iter().flat_map(|target| target.route.keys()).collect(),
+            Route::Single(route) => route.keys(),
+            Route::Target(_) => Vec::new(),
+        }
+    }
+
     fn worst_case(&self, tries: &dyn Fn(TargetId) -> u32) -> u32 {
         let worst = |route: &Route| route.worst_case(tries);
         match self {
-            Route::Conditional { targets, .. } => targets.iter().map(worst).max().unwrap_or(0),
+            Route::Conditional { targets, conditions, default, .. } => {
+                let chosen = conditions.iter().map(|condition| condition.then).chain(*default);
+                chosen.filter_map(|index| targets.get(index)).map(worst).max().unwrap_or(0)
+            }
             Route::Fallback { targets, .. } => targets.iter().map(worst).sum(),
-            Route::Loadbalance { targets } => targets.iter().map(|t| worst(&t.route)).max().unwrap_or(0),
+            Route::Loadbalance { targets, .. } => {
+                targets.iter().filter(|target| target.weight > 0.0).map(|target| worst(&target.route)).max().unwrap_or(0)
+            }
             Route::Single(route) => worst(route),
             Route::Target(id) => tries(*id),
         }
@@ -253,6 +288,11 @@ impl<T> OneOrMore<T> {
         Some(OneOrMore { first: Box::new(all.next()?), rest: all.collect() })
     }
 
+    /// The one at that index.
+    pub fn get(&self, index: usize) -> Option<&T> {
+        index.checked_sub(1).map_or(Some(&*self.first), |index| self.rest.get(index))
+    }
+
     /// Each in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&*self.first).chain(&self.rest)
@@ -280,6 +320,9 @@ pub const MAX_ATTEMPTS: u32 = 5;
 /// Attempts that one call may cause at worst: more than the platform allows subrequests on its free plan, and nobody waits
 /// for them.
 pub const MAX_CALL_ATTEMPTS: u32 = 50;
+
+/// Length of a config that is sent to be judged: more than fits into the headers of a call, and its tree fits into memory.
+pub const MAX_BYTES: u64 = 128 << 10;
 
 /// Levels of nested strategies: real ones have two or three, and each is a frame of recursion.
 pub const MAX_DEPTH: usize = 16;

@@ -11,6 +11,7 @@ use super::written::{MAX_MISTAKES, Mistakes, Object};
 use super::{Condition, FallThrough, MAX_ATTEMPTS, MAX_DEPTH, MAX_TARGETS, OneOrMore, Options, Policy, Retry, StatusSet};
 use crate::error::{GatewayError, Problem};
 use crate::provider::{self, Provider};
+use crate::route::condition::{self, MAX_TESTS, Query};
 use crate::secret::Secret;
 use crate::time::Millis;
 use serde_json::{Map, Value};
@@ -54,7 +55,7 @@ pub enum Kind {
     /// `loadbalance`.
     Loadbalance(OneOrMore<Node>),
     /// `single`, or targets without a strategy; those after the first are read for their mistakes only.
-    Single(Box<Node>),
+    Single(OneOrMore<Node>),
 }
 
 /// What only a leaf has.
@@ -102,23 +103,40 @@ pub struct Context<'a> {
     pub hosted: bool,
 }
 
-/// Reads the fields of a config ([`written::read`](super::written::read)).
+/// What stands in the way of a config.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Wrong.
+    pub mistakes: Vec<Problem>,
+    /// Right, and not built: `'@team' (saved providers)`, `(caching)`.
+    pub not_yet: Vec<Problem>,
+}
+
+/// Reads the fields of a config ([`written::read`](super::written::read)), or says what is in the way of it.
 pub fn parse(fields: &Map<String, Value>, context: Context) -> Result<Node, GatewayError> {
+    match read(fields, context) {
+        (_, Findings { mistakes, .. }) if !mistakes.is_empty() => Err(GatewayError::InvalidConfig(mistakes)),
+        (_, Findings { not_yet, .. }) if !not_yet.is_empty() => {
+            let listed: Vec<String> = not_yet.iter().map(|Problem { path, message }| format!("{path} {message}")).collect();
+            Err(GatewayError::Unsupported(format!("config: {}", listed.join(", "))))
+        }
+        (Some(node), _) => Ok(node),
+        (None, _) => Err(GatewayError::Internal("a config was neither read nor refused".into())),
+    }
+}
+
+/// As [`parse`], but tells everything at once. Where nothing was found there is a tree.
+pub fn read(fields: &Map<String, Value>, context: Context) -> (Option<Node>, Findings) {
     let mistakes = Mistakes::default();
     let root = Object::root(fields, &mistakes);
     if root.has("options") {
         let message = "this is version 1 of the config format, which is not read any more; write `targets` in place of `options`";
-        return Err(GatewayError::InvalidConfig(vec![Problem { path: "options".into(), message: message.into() }]));
+        root.mistake("options", message);
+        return (None, Findings { mistakes: mistakes.take(), not_yet: Vec::new() });
     }
-    let mut reading = Reading { context, targets: 0, not_yet: Vec::new() };
+    let mut reading = Reading { context, targets: 0, tests: 0, not_yet: Vec::new() };
     let node = reading.node(&root, 1, context.hosted);
-    let mistakes = mistakes.take();
-    match node {
-        _ if !mistakes.is_empty() => Err(GatewayError::InvalidConfig(mistakes)),
-        _ if !reading.not_yet.is_empty() => Err(GatewayError::Unsupported(format!("config: {}", reading.not_yet.join(", ")))),
-        Some(node) => Ok(node),
-        None => Err(GatewayError::Internal("a config was neither read nor refused".into())),
-    }
+    (node, Findings { mistakes: mistakes.take(), not_yet: reading.not_yet })
 }
 
 /// Whether a config decides on the provider itself, so that one in the headers does not matter (B1).
@@ -142,8 +160,10 @@ struct Reading<'a> {
     context: Context<'a>,
     /// Leaves met so far.
     targets: usize,
-    /// Paths of what is understood and not built.
-    not_yet: Vec<String>,
+    /// Tests in conditions met so far.
+    tests: usize,
+    /// What is understood and not built.
+    not_yet: Vec<Problem>,
 }
 
 impl Reading<'_> {
@@ -166,22 +186,57 @@ impl Reading<'_> {
         let strategy = object.object("strategy");
         let targets = self.targets(object, depth, hosted);
         let Some(strategy) = strategy else {
-            return Some(Kind::Single(targets?.first));
+            return Some(Kind::Single(targets?));
         };
         self.note_unbuilt(&strategy);
         let mode = strategy.word("mode", &["single", "loadbalance", "fallback", "conditional"])?;
-        if !matches!(mode, "single" | "fallback") {
-            self.not_yet(format!("{} '{mode}'", strategy.at("mode")));
-        }
         match mode {
-            "conditional" => read_conditional(object, &strategy, targets),
+            "conditional" => self.conditional(object, &strategy, targets),
             "fallback" => {
                 let on_status = strategy.statuses("on_status_codes").map_or(FallThrough::NotSuccess, FallThrough::Listed);
                 Some(Kind::Fallback { targets: targets?, on_status })
             }
             "loadbalance" => read_loadbalance(object, targets?),
-            _ => Some(Kind::Single(targets?.first)),
+            _ => Some(Kind::Single(targets?)),
         }
+    }
+
+    fn conditional(&mut self, object: &Object, strategy: &Object, targets: Option<OneOrMore<Node>>) -> Option<Kind> {
+        // Looked up in what was written, so that a mistake in a target does not make its name a mistake too.
+        let written = object.value("targets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let named = |object: &Object, key: &str| {
+            let name = object.text(key)?;
+            let has_it = |target: &Value| target.get("name").and_then(Value::as_str).map(str::trim) == Some(name);
+            let found = written.iter().position(has_it);
+            if found.is_none() {
+                object.mistake(key, format!("no target has the name '{name}'"));
+            }
+            found
+        };
+        let conditions = strategy.objects("conditions", "a conditional strategy needs at least one condition");
+        let conditions = conditions.into_iter().flatten().filter_map(|condition| {
+            for key in ["query", "then"].into_iter().filter(|key| !condition.has(key)) {
+                condition.mistake(key, "needed in a condition");
+            }
+            let (query, then) = (self.query(&condition), named(&condition, "then"));
+            Some(Condition { query: query?, then: then? })
+        });
+        let (conditions, default) = (OneOrMore::new(conditions), named(strategy, "default"));
+        Some(Kind::Conditional { targets: targets?, conditions: conditions?, default })
+    }
+
+    fn query(&mut self, condition: &Object) -> Option<Query> {
+        let had = self.tests;
+        let mut reading = condition::Reading { tests: had, ..condition::Reading::default() };
+        let query = Query::parse(condition.map("query")?, "query", &mut reading);
+        self.tests = reading.tests;
+        for (path, message) in reading.mistakes {
+            condition.mistake(&path, message);
+        }
+        if had <= MAX_TESTS && self.tests > MAX_TESTS {
+            condition.mistake("query", format!("with this one, the config's conditions make more than {MAX_TESTS} tests"));
+        }
+        Some(query)
     }
 
     fn targets(&mut self, object: &Object, depth: usize, hosted: bool) -> Option<OneOrMore<Node>> {
@@ -221,7 +276,7 @@ impl Reading<'_> {
 
     fn named_provider(&mut self, object: &Object, name: &str) -> Option<&'static Provider> {
         if name.starts_with('@') {
-            self.not_yet(format!("{} '{name}' (saved providers)", object.at("provider")));
+            self.not_yet(object.at("provider"), format!("'{name}' (saved providers)"));
             return None;
         }
         let known = known_provider(name, self.context.policy);
@@ -239,7 +294,7 @@ impl Reading<'_> {
             || object.value("passthrough") == Some(&Value::Bool(true));
         let model = object.value("override_params").and_then(|params| params.get("model")?.as_str());
         if let Some(model) = model.filter(|model| model.starts_with('@') && model.contains('/') && !elsewhere) {
-            self.not_yet(format!("{} '{model}' (saved providers)", object.at("override_params.model")));
+            self.not_yet(object.at("override_params.model"), format!("'{model}' (saved providers)"));
         } else if !elsewhere {
             let header = if is_root { ", and there is no x-portkey-provider header" } else { "" };
             object.mistake("provider", format!("there is neither a provider nor targets here{header}"));
@@ -257,14 +312,14 @@ impl Reading<'_> {
                 Value::Null | Value::Number(_) => true,
             });
             if set {
-                self.not_yet(format!("{} ({what})", object.at(key)));
+                self.not_yet(object.at(key), format!("({what})"));
             }
         }
     }
 
-    fn not_yet(&mut self, what: String) {
+    fn not_yet(&mut self, path: String, message: String) {
         if self.not_yet.len() < MAX_MISTAKES {
-            self.not_yet.push(what);
+            self.not_yet.push(Problem { path, message });
         }
     }
 }
@@ -275,34 +330,16 @@ pub fn needs_host(provider: &Provider, hosted: bool) -> bool {
 }
 
 fn read_loadbalance(object: &Object, targets: OneOrMore<Node>) -> Option<Kind> {
-    if targets.iter().all(|target| target.weight == 0.0) {
-        object.mistake("targets", "every weight is 0, so none could be chosen");
+    let sum: f64 = targets.iter().map(|target| target.weight).sum();
+    if sum == 0.0 {
+        object.mistake("targets", "no target selectable: every weight is 0");
+        return None;
+    }
+    if !sum.is_finite() {
+        object.mistake("targets", "the weights add up to more than a number can hold");
         return None;
     }
     Some(Kind::Loadbalance(targets))
-}
-
-fn read_conditional(object: &Object, strategy: &Object, targets: Option<OneOrMore<Node>>) -> Option<Kind> {
-    // Looked up in what was written, so that a mistake in a target does not make its name a mistake too.
-    let written = object.value("targets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let named = |object: &Object, key: &str| {
-        let name = object.text(key)?;
-        let found = written.iter().position(|target| target.get("name").and_then(Value::as_str) == Some(name));
-        if found.is_none() {
-            object.mistake(key, format!("no target has the name '{name}'"));
-        }
-        found
-    };
-    let conditions = strategy.objects("conditions", "a conditional strategy needs at least one condition");
-    let conditions = conditions.into_iter().flatten().filter_map(|condition| {
-        for key in ["query", "then"].into_iter().filter(|key| !condition.has(key)) {
-            condition.mistake(key, "needed in a condition");
-        }
-        let (query, then) = (condition.map("query"), named(&condition, "then"));
-        Some(Condition { query: query?.clone(), then: then? })
-    });
-    let (conditions, default) = (OneOrMore::new(conditions), named(strategy, "default"));
-    Some(Kind::Conditional { targets: targets?, conditions: conditions?, default })
 }
 
 fn read_settings(object: &Object, policy: &Policy) -> Settings {

@@ -33,18 +33,23 @@ impl Flattening<'_> {
     fn node(&mut self, node: Node, above: &Settings) -> Route {
         let Node { path, name, weight: _, settings, kind } = node;
         let settings = settings.under(above);
+        let whole_path = |path: String| if path.is_empty() { "config".to_owned() } else { format!("config.{path}") };
         match kind {
-            Kind::Conditional { targets, conditions, default } => {
-                Route::Conditional { targets: targets.map(|target| self.node(target, &settings)), conditions, default }
-            }
+            Kind::Conditional { targets, conditions, default } => Route::Conditional {
+                path: whole_path(path),
+                targets: targets.map(|target| self.node(target, &settings)),
+                conditions,
+                default,
+            },
             Kind::Fallback { targets, on_status } => {
-                Route::Fallback { targets: targets.map(|target| self.node(target, &settings)), on_status }
+                Route::Fallback { path: whole_path(path), targets: targets.map(|target| self.node(target, &settings)), on_status }
             }
             Kind::Leaf(leaf) => self.leaf(path, name, leaf, settings),
             Kind::Loadbalance(targets) => Route::Loadbalance {
+                path: whole_path(path),
                 targets: targets.map(|target| Weighted { weight: target.weight, route: self.node(target, &settings) }),
             },
-            Kind::Single(target) => Route::Single(Box::new(self.node(*target, &settings))),
+            Kind::Single(targets) => Route::Single(Box::new(self.node(*targets.first, &settings))),
         }
     }
 

@@ -157,7 +157,13 @@ fn each_mistake_is_told_with_its_path() {
         ),
         (
             json!({"strategy": {"mode": "loadbalance"}, "targets": [{"provider": "openai", "weight": 0}]}),
-            "targets: every weight is 0",
+            "targets: no target selectable: every weight is 0",
+        ),
+        (
+            json!({"strategy": {"mode": "loadbalance"}, "targets": [
+                {"provider": "openai", "weight": 1e308}, {"provider": "openai", "weight": 1e308},
+            ]}),
+            "targets: the weights add up to more",
         ),
         (json!({"strategy": {"mode": "conditional"}, "targets": [leaf]}), "strategy.conditions: a conditional strategy needs"),
         (json!({"strategy": {"mode": "conditional", "conditions": []}, "targets": [leaf]}), "strategy.conditions: a conditional"),
@@ -166,6 +172,37 @@ fn each_mistake_is_told_with_its_path() {
         assert_eq!(found.len(), 1, "{config}: {found:?}");
         assert!(found[0].starts_with(expected), "{config}: {}", found[0]);
     }
+}
+
+#[test]
+fn a_mistake_in_a_query_is_told_with_its_path() {
+    let found = |query: Value| {
+        mistakes(json!({
+            "strategy": {"mode": "conditional", "conditions": [{"query": query, "then": "a"}]},
+            "targets": [{"name": "a", "provider": "openai"}],
+        }))
+    };
+    for (query, expected) in [
+        // Checklist 86.
+        (json!({"metadata.a": {"$foo": 1}}), "metadata.a.$foo: unknown operator '$foo'; there are $and, $eq"),
+        (json!({"metadata.a": {"eq": 1}}), "metadata.a.eq: unknown operator 'eq'"),
+        (json!({"metadata.a": {"$and": []}}), "metadata.a.$and: unknown operator '$and'"),
+        (json!({"$eq": 1}), "$eq: unknown operator '$eq'"),
+        (json!({"metadata.a": ["x"]}), "metadata.a: expected a value or an object of operators, found a list"),
+        (json!({"$or": {"metadata.a": 1}}), "$or: expected a list of queries"),
+        (json!({"$or": [{}, {"$and": [7]}]}), "$or[1].$and[0]: expected a query"),
+        (json!({"model": "x"}), "model: a condition asks for"),
+        (json!({"metadata": "x"}), "metadata: a condition asks for"),
+        (json!({"params.": "x"}), "params.: a condition asks for"),
+        (json!({"url.host": "x"}), "url.host: a condition asks for"),
+    ] {
+        let found = found(query.clone());
+        assert_eq!(found.len(), 1, "{query}: {found:?}");
+        assert!(found[0].starts_with(&format!("strategy.conditions[0].query.{expected}")), "{query}: {}", found[0]);
+    }
+    let tests = |count| json!({"$or": vec![json!({"params.a": 1}); count]});
+    assert!(found(tests(129))[0].contains("more than 128 tests"));
+    assert_eq!(found(json!({"$or": [tests(100), tests(29), {"params.a": {"$x": 1}}]})).len(), 2);
 }
 
 #[test]
@@ -204,13 +241,9 @@ fn all_mistakes_come_at_once() {
 fn what_is_not_built_is_refused_by_its_path() {
     let leaf = json!({"provider": "openai"});
     for (config, named) in [
-        (json!({"strategy": {"mode": "loadbalance"}, "targets": [leaf]}), "strategy.mode 'loadbalance'"),
         (
-            json!({"targets": [{
-                "strategy": {"mode": "conditional", "conditions": [{"query": {"metadata.a": 1}, "then": "x"}]},
-                "targets": [{"name": "x", "provider": "openai"}],
-            }]}),
-            "targets[0].strategy.mode 'conditional'",
+            json!({"strategy": {"mode": "loadbalance", "sticky": {"enabled": true}}, "targets": [leaf]}),
+            "strategy.sticky (sticky draws)",
         ),
         (
             json!({"strategy": {"mode": "fallback", "cb_config": {"failure_threshold": 1}}, "targets": [leaf]}),
@@ -573,15 +606,20 @@ fn the_worst_case_is_the_sum_over_fallbacks() {
     ] {
         assert_eq!(with(config.clone(), &[]).unwrap().worst_case_attempts(), worst, "{config}");
     }
-    // Draws and conditions choose one; those routes are made by hand until they are built.
-    let leaves = with(fallback(vec![tries(1), tries(4)]), &[]).unwrap();
-    let routes = || [Route::Target(TargetId(0)), Route::Target(TargetId(1))];
-    let weighted = routes().map(|route| Weighted { weight: 1.0, route });
-    let draw = Route::Loadbalance { targets: OneOrMore::new(weighted).unwrap() };
-    assert_eq!(Config { route: draw, ..leaves.clone() }.worst_case_attempts(), 5);
-    let conditions = OneOrMore::new([Condition { query: Map::new(), then: 1 }]).unwrap();
-    let choice = Route::Conditional { targets: OneOrMore::new(routes()).unwrap(), conditions, default: None };
-    assert_eq!(Config { route: choice, ..leaves }.worst_case_attempts(), 5);
+    // Draws and conditions choose one, and some never.
+    let weighted = |attempts, weight: f64| json!({"provider": "openai", "weight": weight, "retry": {"attempts": attempts}});
+    let draw = json!({"strategy": {"mode": "loadbalance"}, "targets": [weighted(1, 1.0), weighted(4, 0.1), weighted(5, 0.0)]});
+    let named = |name: &str, attempts| json!({"name": name, "provider": "openai", "retry": {"attempts": attempts}});
+    let condition = json!({"query": {"metadata.a": 1}, "then": "b"});
+    let choice = |default: Value| {
+        json!({
+            "strategy": {"mode": "conditional", "conditions": [condition], "default": default},
+            "targets": [named("a", 4), named("b", 2), named("c", 5)],
+        })
+    };
+    for (config, worst) in [(draw, 5), (choice(Value::Null), 3), (choice(json!("a")), 5)] {
+        assert_eq!(with(config.clone(), &[]).unwrap().worst_case_attempts(), worst, "{config}");
+    }
 }
 
 #[test]
@@ -604,6 +642,13 @@ fn no_config_panics_or_is_lost() {
         "conditions",
         "query",
         "then",
+        "metadata.a",
+        "params.b.c",
+        "url.pathname",
+        "$or",
+        "$and",
+        "$nin",
+        "$regex",
         "default",
         "name",
         "forward_headers",

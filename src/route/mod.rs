@@ -4,6 +4,8 @@
 //! waits, reads a clock or knows what a provider is: targets are opaque ids, answers are statuses. The same config, the
 //! same outcomes and the same draws give the same steps, so a trace can be replayed.
 
+pub mod condition;
+pub mod decision;
 pub mod plan;
 pub mod retry;
 
@@ -16,6 +18,8 @@ use crate::trace::span::{Reason, WaitReason};
 pub enum Step {
     /// Finish: the response to that last attempt is the caller's.
     Answer(Answer),
+    /// Finish without an answer: a conditional strategy found no target, and the decision that says so names it.
+    NoTarget,
     /// Try a target, and come back with what happened.
     Send {
         /// Whom.

@@ -1,9 +1,18 @@
+use super::condition::Facts;
 use super::plan::Plan;
 use super::*;
-use crate::config::{self, Condition, Config, OneOrMore, Policy, Route, Weighted};
+use crate::config::{self, Config, Policy};
 use crate::headers::Headers;
 use crate::random::{Rng, SeededRng};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// A plan for a call of which nothing is known.
+fn plan(config: &Config) -> Plan<'_> {
+    static PARAMS: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+    Plan::new(config, Facts { metadata: const { &BTreeMap::new() }, params: &PARAMS, pathname: "/v1/chat/completions" })
+}
 
 fn config(written: &Value) -> Config {
     let text = written.to_string();
@@ -25,10 +34,10 @@ fn outcome(word: &str) -> Outcome {
 /// Plays outcomes, and tells the steps: `first:0 wait:1000 retry:0 =0(1)` is a send to target 0, a second of back-off, a
 /// retry there, and its answer after one retry. A wait that the upstream named is `after:1000`.
 fn play(config: &Config, outcomes: &str) -> String {
-    let mut plan = Plan::new(config);
+    let mut plan = plan(config);
     let (mut outcomes, mut outcome_due, mut told) = (outcomes.split_whitespace(), None, Vec::new());
     loop {
-        match plan.next(outcome_due.take(), &mut SeededRng(1)) {
+        match plan.next(outcome_due.take(), &mut SeededRng(1)).step {
             Step::Send { target, reason, retry } => {
                 assert_eq!(retry > 0, reason == Reason::Retry);
                 told.push(format!("{}:{}", reason.as_str(), target.0));
@@ -38,9 +47,14 @@ fn play(config: &Config, outcomes: &str) -> String {
                 let word = if reason == WaitReason::RetryAfter { "after" } else { "wait" };
                 told.push(format!("{word}:{}", duration.0));
             }
+            Step::NoTarget => {
+                assert_eq!(plan.next(Some(outcome("500")), &mut SeededRng(1)).step, Step::NoTarget, "the refusal stands");
+                told.push("none".to_owned());
+                return told.join(" ");
+            }
             Step::Answer(answer) => {
                 assert_eq!(outcomes.next(), None, "the plan ends early: {told:?}");
-                assert_eq!(plan.next(Some(outcome("500")), &mut SeededRng(1)), Step::Answer(answer), "the answer stands");
+                assert_eq!(plan.next(Some(outcome("500")), &mut SeededRng(1)).step, Step::Answer(answer), "the answer stands");
                 told.push(format!("={}({})", answer.target.0, answer.retry_count()));
                 return told.join(" ");
             }
@@ -205,9 +219,12 @@ fn fallback_follows_the_protocol() {
 #[test]
 fn an_outcome_that_never_came_is_a_fault_of_ours() {
     let config = config(&fallback(json!([{"provider": "openai"}, {"provider": "openai"}])));
-    let mut plan = Plan::new(&config);
-    assert!(matches!(plan.next(None, &mut SeededRng(1)), Step::Send { .. }));
-    assert_eq!(plan.next(None, &mut SeededRng(1)), Step::Answer(Answer { target: TargetId(0), retries: 0, exhausted: false }));
+    let mut plan = plan(&config);
+    assert!(matches!(plan.next(None, &mut SeededRng(1)).step, Step::Send { .. }));
+    assert_eq!(
+        plan.next(None, &mut SeededRng(1)).step,
+        Step::Answer(Answer { target: TargetId(0), retries: 0, exhausted: false })
+    );
 }
 
 #[test]
@@ -246,29 +263,37 @@ fn the_upstream_names_its_wait_in_three_ways() {
     }
 }
 
+fn balanced(weights: &[f64]) -> Config {
+    let target = |weight: &f64| json!({"provider": "openai", "weight": weight});
+    let targets: Vec<Value> = weights.iter().map(target).collect();
+    config(&json!({"strategy": {"mode": "loadbalance"}, "targets": targets}))
+}
+
 #[test]
 fn draws_follow_the_weights() {
-    for (weights, shares) in [
-        (vec![0.95, 0.05], vec![0.95, 0.05]),
-        (vec![1.0, 1.0, 2.0], vec![0.25, 0.25, 0.5]),
-        (vec![0.0, 3.0, 0.0], vec![0.0, 1.0, 0.0]),
+    // Checklist 78, 79, 80.
+    let unsaid = config(&json!({"strategy": {"mode": "loadbalance"}, "targets": vec![json!({"provider": "openai"}); 4]}));
+    for (config, shares) in [
+        (balanced(&[0.95, 0.05]), vec![0.95, 0.05]),
+        (balanced(&[1.0, 1.0, 2.0]), vec![0.25, 0.25, 0.5]),
+        (balanced(&[0.0, 3.0, 0.0]), vec![0.0, 1.0, 0.0]),
+        (unsaid, vec![0.25; 4]),
     ] {
-        let leaves = config(&fallback(json!(vec![json!({"provider": "openai"}); weights.len()])));
-        let targets =
-            weights.iter().zip(0..).map(|(weight, id)| Weighted { weight: *weight, route: Route::Target(TargetId(id)) });
-        let config = Config { route: Route::Loadbalance { targets: OneOrMore::new(targets).unwrap() }, ..leaves };
-        let (mut rng, mut drawn) = (SeededRng(3), vec![0; weights.len()]);
+        let (mut rng, mut drawn) = (SeededRng(3), vec![0; shares.len()]);
         for _ in 0..10_000 {
-            let mut plan = Plan::new(&config);
-            let Step::Send { target, reason: Reason::Loadbalance, .. } = plan.next(None, &mut rng) else { panic!("no draw") };
+            let mut plan = plan(&config);
+            let Step::Send { target, reason: Reason::Loadbalance, .. } = plan.next(None, &mut rng).step else {
+                panic!("no draw")
+            };
             drawn[usize::from(target.0)] += 1;
             // Checklist 81: the draw is final.
-            assert!(matches!(plan.next(Some(outcome("500")), &mut rng), Step::Answer(answer) if answer.target == target));
+            let step = plan.next(Some(outcome("500")), &mut rng).step;
+            assert!(matches!(step, Step::Answer(answer) if answer.target == target));
         }
         for (count, share) in drawn.iter().zip(&shares) {
             assert!(
                 (f64::from(*count) / 10_000.0 - share).abs() < 0.015 && (*share > 0.0 || *count == 0),
-                "{weights:?}: {drawn:?}"
+                "{shares:?}: {drawn:?}"
             );
         }
     }
@@ -276,33 +301,41 @@ fn draws_follow_the_weights() {
 
 #[test]
 fn rounding_never_draws_a_weight_of_zero() {
-    struct Highest;
-    impl Rng for Highest {
-        fn next_u64(&mut self) -> u64 {
-            u64::MAX
-        }
-    }
-    let leaves = config(&fallback(
-        json!([{"provider": "openai"}, {"provider": "openai"}, {"provider": "openai"}, {"provider": "openai"}]),
-    ));
+    const HIGHEST: u64 = (1 << 53) - 1;
     for scale in 1..500 {
         let weights = [0.1, 0.2, 0.7, 0.0].map(|weight| weight * f64::from(scale));
-        let targets = weights.into_iter().zip(0..).map(|(weight, id)| Weighted { weight, route: Route::Target(TargetId(id)) });
-        let config = Config { route: Route::Loadbalance { targets: OneOrMore::new(targets).unwrap() }, ..leaves.clone() };
-        let step = Plan::new(&config).next(None, &mut Highest);
-        assert!(matches!(step, Step::Send { target: TargetId(2), .. }), "{scale}: {step:?}");
+        assert_eq!(plan::pick(HIGHEST, &weights), 2, "{scale}");
+        assert_eq!(plan::pick(0, &[&[0.0], &weights[..]].concat()), 1, "{scale}");
     }
 }
 
 #[test]
-fn a_conditional_route_takes_its_default() {
-    let leaves = config(&fallback(json!([{"provider": "openai"}, {"provider": "openai"}])));
-    for (default, target) in [(Some(1), 1), (None, 0)] {
-        let targets = OneOrMore::new([0, 1].map(|id| Route::Target(TargetId(id)))).unwrap();
-        let conditions = OneOrMore::new([Condition { query: serde_json::Map::new(), then: 0 }]).unwrap();
-        let config = Config { route: Route::Conditional { targets, conditions, default }, ..leaves.clone() };
-        assert_eq!(play(&config, "500"), format!("condition:{target} ={target}(0)"));
-    }
+fn what_was_chosen_is_tried_as_it_says_and_nothing_else() {
+    let named = |name: &str| json!({"name": name, "provider": "openai"});
+    let conditional = |query: Value, default: Value| {
+        let strategy = json!({"mode": "conditional", "conditions": [{"query": query, "then": "a"}], "default": default});
+        json!({"strategy": strategy, "targets": [named("a"), named("b")]})
+    };
+    let chat = json!({"url.pathname": "/v1/chat/completions"});
+    let other = json!({"url.pathname": "/v1/embeddings"});
+    let drawn = json!({"strategy": {"mode": "loadbalance"}, "targets": [named("a")]});
+    plays(&[
+        (conditional(chat.clone(), json!("b")), "500", "condition:0 =0(0)"),
+        // Checklist 83.
+        (conditional(other.clone(), json!("b")), "500", "condition:1 =1(0)"),
+        (conditional(other.clone(), Value::Null), "", "none"),
+        // In the middle of a fallback a question without an answer ends the call all the same.
+        (fallback(json!([named("a"), conditional(other, Value::Null), named("c")])), "500", "first:0 none"),
+        // The reason is that of the last choice; a fallback around it goes on.
+        (fallback(json!([conditional(chat.clone(), Value::Null), named("c")])), "500 200", "condition:0 fallback:2 =2(0)"),
+        (fallback(json!([drawn, named("c")])), "500 200", "loadbalance:0 fallback:1 =1(0)"),
+        (fallback(json!([named("c"), drawn])), "500 200", "first:0 loadbalance:1 =1(0)"),
+        (
+            json!({"strategy": {"mode": "loadbalance"}, "targets": [fallback(json!([named("a"), named("b")]))]}),
+            "500 200",
+            "loadbalance:0 fallback:1 =1(0)",
+        ),
+    ]);
 }
 
 /// Random configs and outcomes: the same inputs give the same steps, within the worst case and the budget.
@@ -337,13 +370,13 @@ fn a_plan_replays_and_stays_within_its_bounds() {
 }
 
 fn run(config: &Config, outcomes: &[Outcome], seed: u64) -> Vec<Step> {
-    let (mut plan, mut rng, mut outcomes) = (Plan::new(config), SeededRng(seed), outcomes.iter().copied());
+    let (mut plan, mut rng, mut outcomes) = (plan(config), SeededRng(seed), outcomes.iter().copied());
     let (mut steps, mut outcome) = (Vec::new(), None);
     loop {
-        let step = plan.next(outcome.take(), &mut rng);
+        let step = plan.next(outcome.take(), &mut rng).step;
         steps.push(step);
         match step {
-            Step::Answer(_) => return steps,
+            Step::Answer(_) | Step::NoTarget => return steps,
             Step::Send { .. } => outcome = outcomes.next(),
             Step::Wait { .. } => {}
         }

@@ -149,7 +149,12 @@ impl CallTrace {
     }
 
     /// Something happened on the request span.
-    pub fn event<const N: usize>(&mut self, name: &str, time: UnixMillis, attributes: [(&str, serde_json::Value); N]) {
+    pub fn event<'n>(
+        &mut self,
+        name: &str,
+        time: UnixMillis,
+        attributes: impl IntoIterator<Item = (&'n str, serde_json::Value)>,
+    ) {
         let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         self.events.push(SpanEvent { name: name.to_owned(), time, attributes });
     }

@@ -23,6 +23,9 @@ use std::task::{Context, Poll, Waker};
 /// 2026-11-20T10:15:30.123Z, when every scenario begins.
 pub const T0: UnixMillis = UnixMillis(1_795_169_730_123);
 
+/// A delay: as long as the gateway waits, less a millisecond.
+pub const LAST_MOMENT: Millis = Millis(u64::MAX);
+
 /// What the next upstream request meets.
 #[derive(Clone, Debug)]
 pub enum Upstream {
@@ -144,6 +147,11 @@ impl TestWorld {
         world.0.now.set(T0.0);
         world.0.upstreams.borrow_mut().extend(upstreams);
         world
+    }
+
+    /// Lets chance begin elsewhere.
+    pub fn seed(&self, seed: u64) {
+        *self.0.chance.borrow_mut() = seed;
     }
 
     /// The caller leaves so long after the beginning.
@@ -319,6 +327,8 @@ impl World for TestWorld {
         match next.expect("more upstream requests than the scenario has") {
             Upstream::Unreachable(words) => Err(SendError::Connect(words.to_owned())),
             Upstream::Answers(delay, status, headers, answer) => {
+                let last_moment = Millis(request.timeout.map_or(0, |limit| limit.0 - 1));
+                let delay = if delay == LAST_MOMENT { last_moment } else { delay };
                 match self.wait(delay, request.timeout).await {
                     Waited::Enough => {}
                     Waited::CallerLeft => return Err(SendError::ClientGone),

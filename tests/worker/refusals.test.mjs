@@ -88,8 +88,7 @@ describe('configs', () => {
   });
 
   for (const [name, value] of [
-    ['loadbalance', { strategy: { mode: 'loadbalance' }, targets: [{ provider: 'openai', weight: 1 }] }],
-    ['conditional', { strategy: { mode: 'conditional', conditions: [{ query: { 'metadata.a': 'b' }, then: 't' }], default: 't' }, targets: [{ name: 't', provider: 'openai' }] }],
+    ['sticky', { strategy: { mode: 'loadbalance', sticky: { enabled: true } }, targets: [{ provider: 'openai' }] }],
     ['caching', { provider: 'openai', cache: { mode: 'simple' } }],
     ['guardrails', { provider: 'openai', input_guardrails: ['pg-1'] }],
   ])
