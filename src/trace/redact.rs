@@ -149,10 +149,11 @@ fn without_userinfo(text: &str) -> Cow<'_, str> {
 
 /// Whether a header or config key of that name carries a credential.
 fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace(['-', '_'], "");
+    let mut plain = String::with_capacity(name.len());
+    plain.extend(name.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()));
     ["apikey", "secret", "token", "password", "accesskey", "serviceaccount", "authorization"]
         .iter()
-        .any(|word| name.contains(word))
+        .any(|word| plain.contains(word))
 }
 
 /// What stands where a credential was.
