@@ -11,7 +11,7 @@ use super::written::{MAX_MISTAKES, Mistakes, Object};
 use super::{Condition, FallThrough, MAX_ATTEMPTS, MAX_DEPTH, MAX_TARGETS, OneOrMore, Options, Policy, Retry, StatusSet};
 use crate::error::{GatewayError, Problem};
 use crate::provider::{self, Provider};
-use crate::route::condition::{self, MAX_TESTS, Query};
+use crate::route::condition::{self, MAX_PATTERNS, MAX_TESTS, Query};
 use crate::secret::Secret;
 use crate::time::Millis;
 use serde_json::{Map, Value};
@@ -134,7 +134,7 @@ pub fn read(fields: &Map<String, Value>, context: Context) -> (Option<Node>, Fin
         root.mistake("options", message);
         return (None, Findings { mistakes: mistakes.take(), not_yet: Vec::new() });
     }
-    let mut reading = Reading { context, targets: 0, tests: 0, not_yet: Vec::new() };
+    let mut reading = Reading { context, targets: 0, queries: condition::Reading::default(), not_yet: Vec::new() };
     let node = reading.node(&root, 1, context.hosted);
     (node, Findings { mistakes: mistakes.take(), not_yet: reading.not_yet })
 }
@@ -160,8 +160,8 @@ struct Reading<'a> {
     context: Context<'a>,
     /// Leaves met so far.
     targets: usize,
-    /// Tests in conditions met so far.
-    tests: usize,
+    /// What was met in queries so far.
+    queries: condition::Reading,
     /// What is understood and not built.
     not_yet: Vec<Problem>,
 }
@@ -226,15 +226,16 @@ impl Reading<'_> {
     }
 
     fn query(&mut self, condition: &Object) -> Option<Query> {
-        let had = self.tests;
-        let mut reading = condition::Reading { tests: had, ..condition::Reading::default() };
-        let query = Query::parse(condition.map("query")?, "query", &mut reading);
-        self.tests = reading.tests;
-        for (path, message) in reading.mistakes {
+        let (tests, patterns) = (self.queries.tests, self.queries.patterns);
+        let query = Query::parse(condition.map("query")?, "query", &mut self.queries);
+        for (path, message) in self.queries.mistakes.drain(..) {
             condition.mistake(&path, message);
         }
-        if had <= MAX_TESTS && self.tests > MAX_TESTS {
+        if tests <= MAX_TESTS && self.queries.tests > MAX_TESTS {
             condition.mistake("query", format!("with this one, the config's conditions make more than {MAX_TESTS} tests"));
+        }
+        if patterns <= MAX_PATTERNS && self.queries.patterns > MAX_PATTERNS {
+            condition.mistake("query", format!("with this one, the config's conditions have more than {MAX_PATTERNS} patterns"));
         }
         Some(query)
     }

@@ -201,6 +201,8 @@ fn a_mistake_in_a_query_is_told_with_its_path() {
         assert!(found[0].starts_with(&format!("strategy.conditions[0].query.{expected}")), "{query}: {}", found[0]);
     }
     let tests = |count| json!({"$or": vec![json!({"params.a": 1}); count]});
+    let patterns = |count| json!({"$or": vec![json!({"params.a": {"$regex": "x"}}); count]});
+    assert!(found(patterns(33))[0].contains("more than 32 patterns"));
     assert!(found(tests(129))[0].contains("more than 128 tests"));
     assert_eq!(found(json!({"$or": [tests(100), tests(29), {"params.a": {"$x": 1}}]})).len(), 2);
 }

@@ -10,7 +10,7 @@
 //! that it is one. So the values that a record shows are those that decided, and with them the decision can be made again.
 //!
 //! Patterns run in linear time, whatever they are (`regex-lite`: an automaton, no backtracking; its `\d` and `\w` are ASCII
-//! like JavaScript's), and [`MAX_TESTS`] bounds how many there are.
+//! like JavaScript's), and [`MAX_PATTERNS`] bounds how many there are.
 
 use regex_lite::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
@@ -93,6 +93,8 @@ pub struct Reading {
     pub mistakes: Vec<(String, String)>,
     /// Tests met so far.
     pub tests: usize,
+    /// Patterns among them.
+    pub patterns: usize,
 }
 
 impl Query {
@@ -143,6 +145,7 @@ impl Query {
             literal => vec![Query::Test(key.clone(), Operator::Equal(literal.clone()))],
         };
         reading.tests += tests.len();
+        reading.patterns += tests.iter().filter(|test| matches!(test, Query::Test(_, Operator::Matches(_)))).count();
         Query::All(tests)
     }
 
@@ -340,11 +343,14 @@ fn float(value: &Value) -> Option<f64> {
 /// Bytes of a text that a condition looks at.
 pub const MAX_TEXT: usize = 512;
 
-/// Tests in one config: their patterns are compiled for each call, and what they read is kept with it.
+/// Tests in one config: what they read is kept with the call.
 pub const MAX_TESTS: usize = 128;
 
+/// Patterns in one config: an isolate remembers compiled configs, and its memory is shared.
+pub const MAX_PATTERNS: usize = 32;
+
 /// Memory of one compiled pattern; some hundred characters, or repetitions that come to as many.
-const MAX_PATTERN_BYTES: usize = 32 << 10;
+const MAX_PATTERN_BYTES: usize = 16 << 10;
 
 const NO_LIST: &str = "its operand is no list";
 const NO_NUMBER: &str = "its operand is no number";
