@@ -15,6 +15,5 @@ if [ -f "$out/index_bg.wasm" ] && [ -f "$out/.complete" ] &&
 fi
 ensure_wasm_toolchain
 
-# A fetch handler runs to its end even when its caller leaves, so that the record of the call is made (cloudflare facts §2.8).
-RUN_TO_COMPLETION=1 "$WORKER_BUILD" --release --out-dir "$out" "${features[@]}" >&2
+"$WORKER_BUILD" --release --out-dir "$out" "${features[@]}" >&2
 touch "$out/.complete"

@@ -15,6 +15,13 @@ export function install(enter) {
   door = enter;
 }
 
+/** As `drive`, for a request: it runs to its end even if its caller leaves, so that the record of the call is made. */
+export function serve(ctx, id, promise) {
+  const answer = drive(id, promise);
+  ctx.waitUntil(answer);
+  return answer;
+}
+
 /** Runs the Rust future `id` to its end: it is told what each promise gave, and answers with the next, `[value]`, or null when it is gone. */
 export async function drive(id, promise) {
   const enter = door;
@@ -56,8 +63,11 @@ export function requestHead(request) {
 }
 
 /** The body as an ArrayBuffer; null when it is longer than `limit`, which is only watched if its length was not announced. */
-export async function readBody(request, limit, announced) {
-  if (announced || !request.body) return request.arrayBuffer();
+export function readBody(request, limit, announced) {
+  return announced || !request.body ? request.arrayBuffer() : readCounted(request, limit);
+}
+
+async function readCounted(request, limit) {
   const chunks = [];
   let total = 0;
   for (const reader = request.body.getReader(); ; ) {
@@ -83,7 +93,7 @@ export function textBindings(env) {
 
 /** Hop-by-hop, or no longer true once the platform has decoded the body; and what only the gateway may say. */
 const NOT_FORWARDED = [
-  "connection", "content-encoding", "content-length", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
+  "connection", "content-encoding", "content-length", "keep-alive", "proxy-authenticate", "trailer", "transfer-encoding", "upgrade",
   "x-portkey-gateway-exception", "x-portkey-last-used-option-params",
 ];
 

@@ -77,6 +77,7 @@ extern "C" {
 
     pub fn install(door: &JsValue);
     pub fn drive(id: u32, first: &Promise) -> JsValue;
+    pub fn serve(ctx: &JsValue, id: u32, first: &Promise) -> JsValue;
 
     pub fn commit(env: &JsValue, ctx: &JsValue, record: &str);
     #[wasm_bindgen(js_name = onRefused)]

@@ -17,18 +17,25 @@ use wasm_bindgen::prelude::*;
 
 /// Starts `future`: what it gives if it never waits, else a promise of that.
 pub fn start(future: impl Future<Output = JsValue> + 'static) -> JsValue {
+    begin(future).unwrap_or_else(|(id, promise)| bridge::drive(id, &promise))
+}
+
+/// As [`start`], for a request of `ctx`: the platform lets it end even when its caller leaves.
+pub fn serve(ctx: &JsValue, future: impl Future<Output = JsValue> + 'static) -> JsValue {
+    begin(future).unwrap_or_else(|(id, promise)| bridge::serve(ctx, id, &promise))
+}
+
+/// What a future gives at once, or its id and what it waits for.
+fn begin(future: impl Future<Output = JsValue> + 'static) -> Result<JsValue, (u32, Promise)> {
     install();
     let mut running: Running = Box::pin(future);
     match step(&mut running) {
-        Step::Done(value) => value,
-        Step::Waits(promise) => {
-            let id = STATE.with_borrow_mut(|state| {
-                state.last_id = state.last_id.wrapping_add(1);
-                state.running.insert(state.last_id, running);
-                state.last_id
-            });
-            bridge::drive(id, &promise)
-        }
+        Step::Done(value) => Ok(value),
+        Step::Waits(promise) => Err(STATE.with_borrow_mut(|state| {
+            state.last_id = state.last_id.wrapping_add(1);
+            state.running.insert(state.last_id, running);
+            (state.last_id, promise)
+        })),
     }
 }
 

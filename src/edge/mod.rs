@@ -28,8 +28,8 @@ pub fn fetch(request: web_sys::Request, env: JsValue, ctx: JsValue) -> JsValue {
     assert!(head.headers.get("x-spangate-test-panic") != Some("now"), "a panic that a test asked for");
     #[cfg(feature = "test-faults")]
     let later = head.headers.get("x-spangate-test-panic") == Some("later");
-    let edge = Edge::of_request(env, ctx, request);
-    driver::start(async move {
+    let edge = Edge::of_request(env, ctx.clone(), request);
+    driver::serve(&ctx, async move {
         let reply = gateway::handle(&edge, &settings, head).await;
         #[cfg(feature = "test-faults")]
         assert!(!later, "a panic that a test asked for");
