@@ -325,7 +325,7 @@ class Passing {
     await this.close(whole || this.end === GONE ? null : this.lastWords);
     const end = ["closed", "reset", "stalled", "client_gone"][this.end];
     const seen = JSON.stringify({ raw: raw.slice(-RAW_LIMIT), end, started: this.started, first: this.first || null, ended: this.ended, bytes: this.total });
-    commit(this.env, this.ctx, this.guard + "," + seen.slice(1) + "}");
+    commit(this.env, this.ctx, this.guard + "," + seen.slice(1) + "}", (this.guard.length + seen.length) * 3);
   }
 }
 
@@ -353,8 +353,8 @@ const RAW_LIMIT = 30_000;
 const MESSAGE_BYTES = 60_000, BATCH_BYTES = 240_000, BATCH_MESSAGES = 90;
 /** The request that flies for all may do so this long (its waitUntil ends after 30 s); a send without an answer for this long is lost. */
 const FLIGHT_MS = 10_000;
-/** A send costs as much as a quarter of a call; a moment's patience lets the calls that end together share one. */
-const GATHER_MS = 2;
+/** A send costs as much as a quarter of a call; a moment's patience lets the calls that end together share one message. */
+const GATHER_MS = 5;
 
 let waiting = [];
 let flight = null;
@@ -372,8 +372,8 @@ export function onRefused(handler) {
  * long, or whose request is gone, is taken over by the next record; what it may have sent already is sent again, which
  * the consumer does not mind. Plain text only is shared between requests.
  */
-export function commit(env, ctx, record) {
-  waiting.push(record);
+export function commit(env, ctx, record, bytes) {
+  waiting.push({ record, bytes });
   if (flight) {
     const now = Date.now();
     if (now - flight.began < FLIGHT_MS) return;
@@ -390,13 +390,8 @@ async function fly(env, mine) {
     mine.sentAt = Date.now();
     mine.load = waiting;
     waiting = [];
-    const messages = pack(mine.load);
-    for (let at = 0; at < messages.length; ) {
-      let bytes = 0, end = at;
-      while (end < messages.length && end - at < BATCH_MESSAGES && (end === at || bytes + messages[end].length * 3 <= BATCH_BYTES)) bytes += messages[end++].length * 3;
-      const group = messages.slice(at, end);
+    for (const group of pack(mine.load)) {
       await send(env.LOGS, group).catch((error) => refused?.(group, String(error?.message ?? error)));
-      at = end;
     }
     mine.load = [];
   }
@@ -411,19 +406,29 @@ async function send(queue, messages) {
   return once().catch(() => sleep(75).then(once));
 }
 
-/** Records to messages: JSON arrays of about MESSAGE_BYTES, a larger record alone. Lengths are counted in UTF-16 units, which undercounts by at most three. */
+/** Records to messages, JSON arrays of at most MESSAGE_BYTES (a larger record alone), and messages to what one sendBatch takes. */
 function pack(records) {
-  const messages = [];
-  let text = "";
-  for (const record of records) {
-    if (text && text.length + record.length > MESSAGE_BYTES / 2) {
-      messages.push("[" + text + "]");
-      text = "";
+  const groups = [];
+  let group = [], groupBytes = 0, text = "", textBytes = 0;
+  const close = () => {
+    if (group.length === BATCH_MESSAGES || groupBytes + textBytes > BATCH_BYTES) {
+      groups.push(group);
+      group = [];
+      groupBytes = 0;
     }
+    group.push("[" + text + "]");
+    groupBytes += textBytes;
+    text = "";
+    textBytes = 0;
+  };
+  for (const { record, bytes } of records) {
+    if (text && textBytes + bytes > MESSAGE_BYTES) close();
     text += (text ? "," : "") + record;
+    textBytes += bytes + 1;
   }
-  messages.push("[" + text + "]");
-  return messages;
+  close();
+  groups.push(group);
+  return groups;
 }
 
 // ---- records in, and the store -----------------------------------------------------------------------------------

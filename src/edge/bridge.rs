@@ -79,7 +79,7 @@ extern "C" {
     pub fn drive(id: u32, first: &Promise) -> JsValue;
     pub fn serve(ctx: &JsValue, id: u32, first: &Promise) -> JsValue;
 
-    pub fn commit(env: &JsValue, ctx: &JsValue, record: &str);
+    pub fn commit(env: &JsValue, ctx: &JsValue, record: &str, bytes: u32);
     #[wasm_bindgen(js_name = onRefused)]
     pub fn on_refused(handler: &JsValue);
 

@@ -144,7 +144,7 @@ impl World for Edge {
     }
 
     fn commit(&self, record: String) {
-        bridge::commit(&self.platform.env, &self.platform.ctx, &record);
+        bridge::commit(&self.platform.env, &self.platform.ctx, &record, record.len() as u32);
     }
 
     fn rng(&self) -> Box<dyn Rng> {
