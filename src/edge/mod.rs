@@ -94,14 +94,10 @@ fn settings(env: &JsValue) -> Rc<Settings> {
             .get_or_insert_with(|| {
                 driver::install();
                 take_refused(env);
-                let bindings = bridge::text_bindings(env);
-                let lines: Vec<(&str, String)> = Headers::from_flat(bindings.clone())
-                    .iter()
-                    .filter_map(|(name, value)| {
-                        Some((bindings.split('\n').find(|line| *line == name)?, serde_json::from_str(value).ok()?))
-                    })
-                    .collect();
-                let settings = Settings::parse(lines.iter().map(|(name, value)| (*name, value.as_str())));
+                let bindings = Headers::from_flat(bridge::text_bindings(env)); // lines of name and value, as headers are
+                let texts: Vec<(&str, String)> =
+                    bindings.iter().filter_map(|(name, quoted)| Some((name, serde_json::from_str(quoted).ok()?))).collect();
+                let settings = Settings::parse(texts.iter().map(|(name, text)| (*name, text.as_str())));
                 for complaint in &settings.complaints {
                     worker::console_warn!("spangate: {complaint}");
                 }
